@@ -1,0 +1,1 @@
+"""The thinking: no AWS, no web framework, no HTTP client."""

@@ -1,0 +1,115 @@
+"""The shapes that plugs fill: what the core asks of a store, a provider and a clock-free world outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from penstock.schema.job import Job
+from penstock.schema.key import VirtualKey
+from penstock.schema.model import ModelCard, Registry
+from penstock.schema.outcome import Outcome
+
+
+class Store(Protocol):
+    """Durable state, shared by every process on the same address.
+
+    Every operation is atomic and raises ``StateError`` when the store cannot answer. Time comes in as an argument, so
+    that tests and a clock that jumps decide nothing.
+    """
+
+    async def open(self) -> None:
+        """Make ready: create what is missing, check what is there."""
+        ...
+
+    async def close(self) -> None:
+        """Release files and connections; idempotent."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise ``StateError`` unless a read and a write would work now."""
+        ...
+
+    async def create_key(self, key: VirtualKey) -> None:
+        """Keep a new key; ``StateConflict`` if its id or its hash exists already."""
+        ...
+
+    async def find_key(self, sha256: str) -> VirtualKey | None:
+        """The key with this hash, active or not, or ``None``."""
+        ...
+
+    async def list_keys(self) -> list[VirtualKey]:
+        """Every key, oldest first."""
+        ...
+
+    async def revoke_key(self, id: str, at: float) -> VirtualKey | None:
+        """Revoke for good; the first revocation's time stays. ``None`` if there is no such key."""
+        ...
+
+    async def record_outcomes(self, outcomes: Sequence[Outcome]) -> int:
+        """Append to the ledger, once a request id; answers how many were new. A repeat changes nothing."""
+        ...
+
+    async def list_outcomes(
+        self, *, key_id: str | None = None, since: float = 0.0, limit: int = 100
+    ) -> list[Outcome]:
+        """Newest first, at most ``limit``, those that started at or after ``since``."""
+        ...
+
+    async def prune_outcomes(self, before: float) -> int:
+        """Forget outcomes that started before; answers how many (0 where the backend's own TTL does it)."""
+        ...
+
+    async def load_registry(self) -> Registry:
+        """The registry's newest version."""
+        ...
+
+    async def publish_registry(self, cards: Sequence[ModelCard], *, expected: int, at: float) -> Registry:
+        """Replace version ``expected`` by the next; ``StateConflict`` if another was published meanwhile."""
+        ...
+
+    async def create_job(self, job: Job) -> None:
+        """Keep a new job; ``StateConflict`` if its id exists."""
+        ...
+
+    async def find_job(self, id: str) -> Job | None:
+        """The job, or ``None``."""
+        ...
+
+    async def claim_job(self, id: str, runner: str, *, now: float, lease: float) -> Job | None:
+        """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had."""
+        ...
+
+    async def finish_job(self, id: str, runner: str, *, now: float, result: bytes = b"", error: str = "") -> bool:
+        """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
+        ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One call to one deployment. ``deadline`` is on the event loop's clock, in seconds."""
+
+    endpoint: str
+    body: dict[str, Any]
+    deadline: float
+    request_id: str
+
+
+class Connection(Protocol):
+    """A deployment that can be called: what a provider's ``connect(deployment, client)`` answers.
+
+    Both calls raise ``UpstreamError``; cancelling them, or closing the generator, closes the call upstream at once.
+    """
+
+    async def complete(self, call: Call) -> bytes:
+        """The whole answer as one JSON document of OpenAI's wire."""
+        ...
+
+    def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """Batches of SSE data payloads of OpenAI's wire, without ``[DONE]``; ending means that the upstream said so."""
+        ...
+
+    async def models(self, deadline: float) -> list[ModelCard]:
+        """What the provider says that it serves."""
+        ...

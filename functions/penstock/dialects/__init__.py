@@ -1,0 +1,1 @@
+"""Inbound wires: one file each, exporting `router`."""

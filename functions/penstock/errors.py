@@ -1,0 +1,241 @@
+"""Every failure that Penstock names, as one tree.
+
+::
+
+    PenstockError
+    ├── CallerError                 the caller can mend it
+    │   ├── InvalidRequest          400  invalid_request
+    │   ├── Authentication          401  invalid_api_key
+    │   ├── PermissionDenied        403  insufficient_permissions
+    │   ├── ModelNotFound           404  model_not_found
+    │   ├── NotFound                404  not_found
+    │   ├── RequestTooLarge         413  request_too_large
+    │   ├── RateLimited             429  rate_limited
+    │   └── BudgetExceeded          429  insufficient_quota
+    ├── UpstreamError               a provider failed; another one may do better
+    │   ├── UpstreamUnavailable     502  refused connection, DNS, TLS, 5xx
+    │   ├── UpstreamBusy            503  its queue is full or it limits our rate: busy, not broken
+    │   ├── UpstreamTimeout         504
+    │   ├── UpstreamProtocolError   502  what it sent is not what it promised, or was cut
+    │   └── UpstreamRefused         4xx  it says that the request itself is wrong: passed on, never retried
+    ├── NoDeploymentAvailable       503  every candidate failed; carries the attempts
+    ├── ClassifierError             503
+    ├── StateError                  503  the store cannot answer
+    │   └── StateConflict           a named condition did not hold
+    ├── JobError                    a job ended without a result
+    └── SettingsError               names the setting, the file and the line
+
+An error knows its HTTP status and code; how it looks on a wire belongs to the dialect of the route.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class PenstockError(Exception):
+    """A failure with words for a person and a code for a program.
+
+    ``message`` says what is wrong and what to do. ``param`` names the request field at fault, if there is one.
+    ``retry_after`` is in seconds.
+    """
+
+    status: int = 500
+    code: ClassVar[str] = "internal_error"
+    type: ClassVar[str] = "api_error"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class CallerError(PenstockError):
+    """The caller's request cannot be served as it is."""
+
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+
+
+class InvalidRequest(CallerError):
+    """The request is malformed; ``param`` names the field."""
+
+
+class Authentication(CallerError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+
+class PermissionDenied(CallerError):
+    """The key is good, but not for this."""
+
+    status = 403
+    code = "insufficient_permissions"
+    type = "permission_error"
+
+
+class NotFound(CallerError):
+    """There is nothing at this address."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(CallerError):
+    """No deployment serves a model of this name."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class MethodNotAllowed(CallerError):
+    """The address exists, but does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTooLarge(CallerError):
+    """The body has too many bytes, or the prompt too many tokens."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class RateLimited(CallerError):
+    """A limit does not admit this request yet; ``retry_after`` says when it will."""
+
+    status = 429
+    code = "rate_limited"
+    type = "rate_limit_error"
+
+
+class BudgetExceeded(CallerError):
+    """The money is spent."""
+
+    status = 429
+    code = "insufficient_quota"
+    type = "insufficient_quota"
+
+
+class UpstreamError(PenstockError):
+    """A provider failed. ``provider`` names it; ``sent`` tells whether the request may have begun to run there."""
+
+    status = 502
+    code = "upstream_error"
+    type = "upstream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.provider = provider
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No connection (refused, DNS, TLS), or a 5xx."""
+
+    code = "upstream_unavailable"
+
+
+class UpstreamBusy(UpstreamError):
+    """A full queue or a rate limit of the provider's: busy, not broken."""
+
+    status = 503
+    code = "upstream_busy"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider did not answer within the deadline."""
+
+    status = 504
+    code = "upstream_timeout"
+    type = "timeout_error"
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The answer is not what was promised: cut short, not JSON, not SSE, or without content."""
+
+    code = "upstream_protocol_error"
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider says that the request itself is wrong. ``status`` and ``upstream_code`` are its own."""
+
+    type = "invalid_request_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        upstream_code: str | None = None,
+        upstream_type: str | None = None,
+        provider: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, param=param)
+        self.status = status
+        self.upstream_code = upstream_code
+        self.upstream_type = upstream_type
+
+
+class NoDeploymentAvailable(PenstockError):
+    """Every candidate failed, or none may be tried. ``attempts`` lists what was tried, in order."""
+
+    status = 503
+    code = "provider_unavailable"
+
+    def __init__(
+        self, message: str, *, attempts: tuple[dict[str, Any], ...] = (), retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.attempts = attempts
+
+
+class ClassifierError(PenstockError):
+    """The model could not be chosen from the prompt."""
+
+    status = 503
+    code = "classifier_error"
+
+
+class StateError(PenstockError):
+    """The store cannot answer: unreachable, full, read-only or too slow."""
+
+    status = 503
+    code = "state_unavailable"
+
+
+class StateConflict(StateError):
+    """A named condition of a write did not hold: somebody else was first."""
+
+    status = 409
+    code = "conflict"
+
+
+class JobError(PenstockError):
+    """A job ended without a result."""
+
+    code = "job_failed"
+
+
+class SettingsError(PenstockError):
+    """A setting is missing or wrong. ``str()`` is one line: where, which key, what to do."""
+
+    code = "settings_error"
+
+    def __init__(self, message: str, *, setting: str | None = None, where: str | None = None) -> None:
+        self.setting = setting
+        self.where = where
+        super().__init__(": ".join(part for part in (where, setting, message) if part))

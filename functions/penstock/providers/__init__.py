@@ -1,0 +1,1 @@
+"""Outbound wires: one file each, exporting `connect(deployment, client)`."""

@@ -1,0 +1,1 @@
+"""The words every room speaks: plain records, no I/O."""

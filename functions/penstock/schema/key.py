@@ -1,0 +1,50 @@
+"""Virtual keys: what callers hold, and who a caller is once the key is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+INFERENCE = "inference"
+METRICS = "metrics"
+ADMIN = "admin"
+SCOPES = frozenset({INFERENCE, METRICS, ADMIN})
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualKey:
+    """One key as the store holds it. Times are seconds since the epoch; the key itself is kept as its SHA-256 alone."""
+
+    id: str
+    sha256: str
+    hint: str
+    description: str = ""
+    owner: str = ""
+    priority: int = 0
+    scopes: tuple[str, ...] = (INFERENCE,)
+    models: tuple[str, ...] = ("*",)
+    created_at: float = 0.0
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+    def active(self, now: float) -> bool:
+        """Whether the key opens anything at ``now``."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a key's rights without the key."""
+
+    key_id: str
+    owner: str = ""
+    priority: int = 0
+    scopes: tuple[str, ...] = (INFERENCE,)
+    models: tuple[str, ...] = ("*",)
+
+    def may_use(self, model: str) -> bool:
+        """Whether a glob of this key's allow-list admits the public model name."""
+        return self.models == ("*",) or any(fnmatchcase(model, glob) for glob in self.models)
+
+
+ANONYMOUS = Caller(key_id="anonymous", scopes=(INFERENCE,))

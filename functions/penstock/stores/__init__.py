@@ -1,0 +1,1 @@
+"""State backends: one folder each, exporting `connect(url)`."""
