@@ -1,0 +1,33 @@
+"""The door for jobs: a batch of SQS messages in, the identifiers of those to deliver again out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from penstock.bootstrap import build_runner
+
+log = logging.getLogger("penstock.job_runner")
+# One loop for the life of the instance: a connection opened by one invocation serves the next.
+asyncio.set_event_loop(asyncio.new_event_loop())
+runner = build_runner()
+batch = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+async def run(record: SQSRecord) -> None:
+    """Run one message's job; raising gives the message back to the queue."""
+    try:
+        await runner.run(record.body)
+    except Exception as error:
+        # The message may hold a prompt: the log gets its id and the kind of failure, nothing of its text.
+        log.error("message %s failed with %s; the queue delivers it again", record.message_id, type(error).__name__)
+        raise
+
+
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Run every message of the batch at once; answer which ones failed."""
+    return async_process_partial_response(event, run, batch, context)
