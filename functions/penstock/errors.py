@@ -9,6 +9,7 @@
     │   ├── PermissionDenied        403  insufficient_permissions
     │   ├── ModelNotFound           404  model_not_found
     │   ├── NotFound                404  not_found
+    │   ├── MethodNotAllowed        405  method_not_allowed
     │   ├── RequestTooLarge         413  request_too_large
     │   ├── RateLimited             429  rate_limited
     │   └── BudgetExceeded          429  insufficient_quota
@@ -124,7 +125,7 @@ class BudgetExceeded(CallerError):
 
 
 class UpstreamError(PenstockError):
-    """A provider failed. ``provider`` names it; ``sent`` tells whether the request may have begun to run there."""
+    """A provider failed. ``provider`` names it."""
 
     status = 502
     code = "upstream_error"
@@ -180,14 +181,12 @@ class UpstreamRefused(UpstreamError):
         *,
         status: int,
         upstream_code: str | None = None,
-        upstream_type: str | None = None,
         provider: str | None = None,
         param: str | None = None,
     ) -> None:
         super().__init__(message, provider=provider, param=param)
         self.status = status
         self.upstream_code = upstream_code
-        self.upstream_type = upstream_type
 
 
 class NoDeploymentAvailable(PenstockError):

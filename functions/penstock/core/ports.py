@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
@@ -51,9 +51,7 @@ class Store(Protocol):
         """Append to the ledger, once a request id; answers how many were new. A repeat changes nothing."""
         ...
 
-    async def list_outcomes(
-        self, *, key_id: str | None = None, since: float = 0.0, limit: int = 100
-    ) -> list[Outcome]:
+    async def list_outcomes(self, *, key_id: str | None = None, since: float = 0.0, limit: int = 100) -> list[Outcome]:
         """Newest first, at most ``limit``, those that started at or after ``since``."""
         ...
 
@@ -88,12 +86,23 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One call to one deployment. ``deadline`` is on the event loop's clock, in seconds."""
+    """One call to one deployment: ``body`` in OpenAI's words with the upstream's model name.
+
+    ``deadline`` is on the event loop's clock, in seconds. The provider lists in ``dropped`` the fields it left out.
+    """
 
     endpoint: str
     body: dict[str, Any]
     deadline: float
     request_id: str
+    dropped: tuple[str, ...] = ()
+
+
+class Answer(NamedTuple):
+    """A whole answer of OpenAI's wire: the bytes as they came, and the same parsed."""
+
+    body: bytes
+    document: dict[str, Any]
 
 
 class Connection(Protocol):
@@ -102,8 +111,8 @@ class Connection(Protocol):
     Both calls raise ``UpstreamError``; cancelling them, or closing the generator, closes the call upstream at once.
     """
 
-    async def complete(self, call: Call) -> bytes:
-        """The whole answer as one JSON document of OpenAI's wire."""
+    async def complete(self, call: Call) -> Answer:
+        """The whole answer."""
         ...
 
     def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:

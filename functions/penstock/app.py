@@ -1,0 +1,163 @@
+"""The ASGI application: request ids, hot routes before FastAPI, and every error in its wire form."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from penstock import __version__, plugs
+from penstock.bootstrap import House
+from penstock.core.json import to_json
+from penstock.dialects._exchange import ClientLeft, Exchange, Handler, Message, Receive, Scope, Send, WireRouter
+from penstock.dialects._openai import error_document, error_headers
+from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
+
+log = logging.getLogger("penstock.app")
+
+UNGUARDED = frozenset({"/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+"""The routes that never need a key."""
+
+
+class App:
+    """Penstock over ASGI. The house is built at start-up, or with the first request where there is no start-up."""
+
+    def __init__(self, build: Callable[[], House]) -> None:
+        self._build = build
+        self._house: House | None = None
+        self._opening = asyncio.Lock()
+        self._hot: dict[tuple[str, str], Handler] = {}
+        self.api = self._fastapi()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of the server's."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        house = self._house or await self.open()
+        exchange = Exchange(scope, receive, send, "req_" + secrets.token_hex(12), house)
+        handler = self._hot.get((scope["method"], scope["path"]), self._cold)
+        try:
+            await handler(exchange)
+        except ClientLeft:
+            pass
+        except PenstockError as error:
+            await self._fail(exchange, error)
+        except Exception:
+            log.exception("a request failed in a way that nobody foresaw", extra={"request_id": exchange.request_id})
+            await self._fail(exchange, PenstockError("An internal error occurred; the log tells more."))
+
+    async def open(self) -> House:
+        """Build and open the house, once. Raises ``SettingsError`` or ``StateError``."""
+        async with self._opening:
+            if self._house is None:
+                house = self._build()
+                await house.open()
+                self._house = house
+            return self._house
+
+    async def close(self) -> None:
+        """Write what waits to be written."""
+        if self._house is not None:
+            await self._house.close()
+            self._house = None
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.open()
+        except PenstockError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _cold(self, exchange: Exchange) -> None:
+        """Hand the exchange to FastAPI."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await exchange.start(message["status"], message.get("headers", ()))
+            else:
+                await exchange.write(message.get("body", b""), more=message.get("more_body", False))
+
+        exchange.scope["penstock.exchange"] = exchange
+        await self.api(exchange.scope, exchange.receive, send)
+
+    async def _fail(self, exchange: Exchange, error: PenstockError) -> None:
+        if exchange.started:
+            raise error
+        await exchange.json(error.status, to_json(error_document(error)), error_headers(error))
+
+    def _fastapi(self) -> FastAPI:
+        api = FastAPI(
+            title="Penstock",
+            version=__version__,
+            description="A serverless inference gateway that speaks OpenAI's API.",
+            exception_handlers={
+                PenstockError: _tell,
+                HTTPException: _tell_http,
+                RequestValidationError: _tell_invalid,
+            },
+        )
+        bodies: dict[str, Any] = {}
+        for name in plugs.names("dialects"):
+            router = plugs.load("dialects", name).router
+            if isinstance(router, WireRouter):
+                self._hot |= router.hot
+                bodies |= router.bodies
+            api.include_router(router)
+        generate = api.openapi
+        api.openapi = lambda: _with_bodies(generate(), bodies)  # type: ignore[method-assign]
+        return api
+
+
+def _with_bodies(document: dict[str, Any], bodies: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with the bodies of the hot routes in it."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name, body in bodies.items():
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = schema
+    return document
+
+
+def _wire(error: PenstockError) -> Response:
+    response = Response(to_json(error_document(error)), error.status, media_type="application/json")
+    response.raw_headers += error_headers(error)
+    return response
+
+
+async def _tell(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PenstockError)
+    return _wire(error)
+
+
+async def _tell_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told: PenstockError
+    if error.status_code == 404:
+        told = NotFound(f"There is nothing at {request.url.path}; /docs lists what there is.")
+    elif error.status_code == 405:
+        told = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+    else:
+        told = PenstockError(str(error.detail))
+        told.status = error.status_code
+    response = _wire(told)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _tell_invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    mistake = error.errors()[0]
+    field = ".".join(map(str, mistake["loc"][1:]))
+    return _wire(InvalidRequest(f"{field}: {mistake['msg']}", param=field or None))

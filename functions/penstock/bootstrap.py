@@ -1,0 +1,174 @@
+"""Chooses the concrete parts of a process and puts them together; nobody else does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from penstock import plugs, telemetry
+from penstock.core.gateway import Gateway
+from penstock.core.jobs import Housekeeper, JobRunner
+from penstock.core.keys import Keyring
+from penstock.core.metering import Ledger
+from penstock.core.ports import Connection, Store
+from penstock.core.registry import ModelRegistry
+from penstock.errors import SettingsError
+from penstock.outbound import HttpClient
+from penstock.providers._profiles import PROFILES
+from penstock.schema.model import Deployment
+from penstock.settings import Provider, Settings
+
+SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts of one process, on one event loop."""
+
+    settings: Settings
+    client: HttpClient
+    store: Store
+    keyring: Keyring
+    registry: ModelRegistry
+    ledger: Ledger
+    gateway: Gateway
+
+    async def open(self) -> None:
+        """Open the store. Raises ``StateError`` saying what is wrong with it."""
+        await self.store.open()
+
+    async def close(self) -> None:
+        """Write what waits to be written and let go of everything."""
+        await self.ledger.close()
+        await self.client.aclose()
+        await self.store.close()
+
+
+def build(settings: Settings) -> House:
+    """Put a process together; nothing is opened yet. Raises ``SettingsError``."""
+    document = settings.document
+    telemetry.configure(document.logging.level, document.logging.format)
+    client = HttpClient()
+    store = build_store(settings, client)
+    configured, sources, spare = _deployments(settings)
+    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare)
+    ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
+    return House(
+        settings=settings,
+        client=client,
+        store=store,
+        keyring=Keyring(store, settings.keys, required=document.auth.mode == "keys"),
+        registry=registry,
+        ledger=ledger,
+        gateway=Gateway(registry, ledger, attempts=document.request.attempts),
+    )
+
+
+def build_store(settings: Settings, client: HttpClient) -> Store:
+    """The store of ``state_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
+    scheme = urlsplit(settings.state_url).scheme
+    try:
+        connect: Callable[[str, HttpClient], Store] = plugs.load("stores", scheme).connect
+        return connect(settings.state_url, client)
+    except SettingsError as error:
+        raise SettingsError(error.message, setting="PENSTOCK_STATE_URL") from None
+    except ValueError as error:
+        raise SettingsError(str(error), setting="PENSTOCK_STATE_URL") from None
+
+
+def build_runner(settings: Settings) -> tuple[House, JobRunner]:
+    """What the job runner's door needs."""
+    house = build(settings)
+    runner = JobRunner(house.store, house.gateway, runner="runner-" + secrets.token_hex(6))
+    return house, runner
+
+
+def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
+    """What the housekeeper's door needs."""
+    house = build(settings)
+    return house, Housekeeper(house.store, house.registry)
+
+
+def _connector(client: HttpClient) -> Callable[[Deployment], Connection]:
+    def connect(deployment: Deployment) -> Connection:
+        profile = PROFILES.get(deployment.kind)
+        plug = plugs.load("providers", profile.plug if profile else deployment.kind)
+        connection: Connection = plug.connect(deployment, client)
+        return connection
+
+    return connect
+
+
+def _deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment], list[Deployment]]:
+    """Deployments with a fixed model, providers to be asked for theirs, and what answers when nobody else does."""
+    providers = settings.document.providers
+    if providers is None:
+        return [], _around(settings), [_simulated()]
+    configured: list[Deployment] = []
+    sources: list[Deployment] = []
+    for number, provider in enumerate(providers):
+        if not provider.enabled:
+            continue
+        base = _from_provider(provider, number, settings)
+        for model in provider.models:
+            name, upstream = (model, model) if isinstance(model, str) else (model.name, model.upstream)
+            configured.append(_serving(base, name, upstream))
+        if not provider.models:
+            sources.append(base)
+    return configured, sources, []
+
+
+def _from_provider(provider: Provider, number: int, settings: Settings) -> Deployment:
+    profile = PROFILES.get(provider.type)
+    where, setting = settings.config_path, f"providers.{number}"
+    if profile is None and provider.type not in plugs.names("providers"):
+        known = ", ".join(sorted({*PROFILES, *plugs.names("providers")}))
+        raise SettingsError(
+            f"{provider.type!r} is not known; there are {known}", setting=f"{setting}.type", where=where
+        )
+    base_url = provider.base_url or (profile.base_url if profile else "")
+    if not base_url and profile:
+        raise SettingsError(
+            f"type {provider.type!r} has no usual address: give one", setting=f"{setting}.base_url", where=where
+        )
+    key_env = provider.api_key_env or (profile.key_env if profile else "")
+    return Deployment(
+        id=provider.name,
+        model="",
+        provider=provider.name,
+        kind=provider.type,
+        upstream_model="",
+        base_url=base_url,
+        credential=settings.credentials.get(key_env),
+        headers=tuple(provider.custom_headers.items()),
+        priority=provider.priority,
+        timeout=provider.timeout,
+        connect_timeout=provider.connect_timeout,
+        options=tuple(provider.options.items()),
+    )
+
+
+def _around(settings: Settings) -> list[Deployment]:
+    """Without configuration: engines on their usual local ports, and vendors whose key is in the environment."""
+    own = settings.document.server.port
+    found = []
+    for profile in PROFILES.values():
+        if profile.port and profile.port != own:
+            url = f"http://127.0.0.1:{profile.port}/v1"
+            found.append(Deployment(profile.name, "", profile.name, profile.name, "", url))
+        elif profile.key_env in settings.credentials and not any(place.base_url == profile.base_url for place in found):
+            credential = settings.credentials[profile.key_env]
+            found.append(
+                Deployment(profile.name, "", profile.name, profile.name, "", profile.base_url, credential, priority=2)
+            )
+    return found
+
+
+def _simulated() -> Deployment:
+    return Deployment("simulated/echo", "simulated/echo", SIMULATED, SIMULATED, "echo", "")
+
+
+def _serving(base: Deployment, name: str, upstream: str) -> Deployment:
+    return replace(base, id=f"{base.provider}/{name}", model=name, upstream_model=upstream)

@@ -1,0 +1,103 @@
+"""Folding a stream of chunks into the one answer that it spells, for callers who did not ask for a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from penstock.core.json import parse
+from penstock.errors import UpstreamProtocolError
+from penstock.schema.request import CHAT
+
+_TEXT = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+async def fold(batches: AsyncGenerator[list[bytes], None], endpoint: str) -> dict[str, Any]:
+    """The document that a stream of OpenAI's chunks adds up to.
+
+    Raises ``UpstreamProtocolError`` for a chunk that is no JSON object, or a choice that never finished.
+    """
+    answer: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    async with aclosing(batches):
+        async for batch in batches:
+            for payload in batch:
+                chunk = read_chunk(payload)
+                _merge_top(answer, chunk)
+                for choice in chunk.get("choices") or ():
+                    _merge_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
+    if not choices or any(choice.get("finish_reason") is None for choice in choices.values()):
+        raise UpstreamProtocolError("the stream ended before its answer was finished")
+    answer["object"] = "chat.completion" if endpoint == CHAT else "text_completion"
+    answer["choices"] = [_closed(index, choices[index], endpoint) for index in sorted(choices)]
+    usage = answer.pop("usage", None)
+    if usage is not None:
+        answer["usage"] = usage
+    return answer
+
+
+def read_chunk(payload: bytes) -> dict[str, Any]:
+    """One chunk, parsed; ``UpstreamProtocolError`` if it is no JSON object."""
+    try:
+        chunk = parse(payload)
+    except ValueError:
+        raise UpstreamProtocolError("a chunk of the stream is not valid JSON") from None
+    if not isinstance(chunk, dict):
+        raise UpstreamProtocolError("a chunk of the stream is not a JSON object")
+    return chunk
+
+
+def _merge_top(answer: dict[str, Any], chunk: dict[str, Any]) -> None:
+    for name, value in chunk.items():
+        if name not in ("choices", "object") and value is not None:
+            answer[name] = value
+
+
+def _merge_choice(whole: dict[str, Any], part: dict[str, Any], endpoint: str) -> None:
+    for name, value in part.items():
+        if name == "delta" and isinstance(value, dict):
+            _merge_delta(whole.setdefault("message", {}), value)
+        elif name == "text":
+            whole["text"] = whole.get("text", "") + (value or "")
+        elif name == "logprobs" and isinstance(value, dict):
+            logprobs = whole.setdefault("logprobs", {})
+            for field, entries in value.items():  # noqa: PERF403 - a comprehension would read what it writes
+                logprobs[field] = [*(logprobs.get(field) or []), *entries] if isinstance(entries, list) else entries
+        elif value is not None:
+            whole[name] = value
+
+
+def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if value is None:
+            message.setdefault(name, None)
+        elif name == "tool_calls":
+            _merge_tool_calls(message.setdefault("tool_calls", {}), value)
+        elif name in _TEXT:
+            message[name] = (message.get(name) or "") + value
+        else:
+            message[name] = value
+
+
+def _merge_tool_calls(calls: dict[int, dict[str, Any]], deltas: list[dict[str, Any]] | None) -> None:
+    for delta in deltas or ():
+        call = calls.setdefault(delta.get("index", len(calls)), {"type": "function", "function": {"arguments": ""}})
+        function = delta.get("function") or {}
+        call.update({name: value for name, value in delta.items() if name not in ("index", "function") and value})
+        if function.get("name"):
+            call["function"]["name"] = function["name"]
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _closed(index: int, choice: dict[str, Any], endpoint: str) -> dict[str, Any]:
+    """A choice in the order and shape of a plain answer."""
+    rest = {name: value for name, value in choice.items() if name not in ("index", "message", "finish_reason")}
+    if endpoint != CHAT:
+        rest.setdefault("text", "")
+        rest.setdefault("logprobs", None)
+        return {"index": index, **rest, "finish_reason": choice["finish_reason"]}
+    message = {"role": "assistant", "content": None, **choice.get("message", {})}
+    if isinstance(message.get("tool_calls"), dict):
+        message["tool_calls"] = [message["tool_calls"][key] for key in sorted(message["tool_calls"])]
+    return {"index": index, "message": message, "logprobs": None, **rest, "finish_reason": choice["finish_reason"]}

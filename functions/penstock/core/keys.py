@@ -1,0 +1,106 @@
+"""Virtual keys: making them, and telling who holds one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.core.ports import Store
+from penstock.errors import Authentication, PermissionDenied, StateError
+from penstock.schema.key import ANONYMOUS, INFERENCE, Caller, VirtualKey
+from penstock.schema.secret import Secret
+
+FRESH = 2.5
+"""Seconds for which a key read from the store is believed: a revoked key opens nothing after twice that."""
+STALE = 300.0
+"""Seconds for which a key that was good is still believed while the store cannot answer."""
+CAPACITY = 10_000
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+def generate(length: int = 40, prefix: str = "psk") -> Secret:
+    """A new key from the system's cryptographic source: ``length`` letters and digits after ``prefix-``."""
+    letters = "".join(secrets.choice(ALPHABET) for _ in range(length))
+    return Secret(f"{prefix}-{letters}" if prefix else letters)
+
+
+def new_key(secret: Secret, **fields: object) -> VirtualKey:
+    """The record of a key: its hash, a hint of its last four characters, and the given fields."""
+    hint = "…" + secret.reveal()[-4:]
+    return VirtualKey(
+        id="key_" + secrets.token_hex(8), sha256=secret.sha256(), hint=hint, created_at=time.time(), **fields
+    )  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class _Known:
+    key: VirtualKey | None
+    caller: Caller | None
+    read_at: float
+
+
+class Keyring:
+    """Tells who holds a key, from a cache that is at most a few seconds old.
+
+    ``configured`` holds the keys that came with the configuration, by their SHA-256. With ``required`` off, a request
+    without a key is anonymous.
+    """
+
+    def __init__(self, store: Store, configured: Mapping[str, Caller], *, required: bool = True) -> None:
+        self._store = store
+        self._configured = configured
+        self._required = required
+        self._known: dict[str, _Known] = {}
+        self._reading: dict[str, asyncio.Task[_Known]] = {}
+
+    async def authenticate(self, presented: str | None, scope: str = INFERENCE) -> Caller:
+        """The caller who holds this key.
+
+        Raises ``Authentication``, ``PermissionDenied`` without the scope, ``StateError`` if nobody can tell.
+        """
+        if not self._required:
+            return ANONYMOUS
+        if not presented:
+            raise Authentication("No API key was given: send it as 'Authorization: Bearer <key>'.")
+        sha256 = Secret(presented).sha256()
+        caller = self._configured.get(sha256)
+        if caller is None:
+            known = self._known.get(sha256)
+            if known is None or time.monotonic() - known.read_at > FRESH:
+                known = await self._read(sha256, known)
+            if known.key is None or known.caller is None:
+                raise Authentication("This API key is not known here.")
+            if known.key.revoked_at is not None:
+                raise Authentication("This API key has been revoked.")
+            if not known.key.active(time.time()):
+                raise Authentication("This API key has expired.")
+            caller = known.caller
+        if scope not in caller.scopes:
+            raise PermissionDenied(f"This API key lacks the scope {scope!r}.")
+        return caller
+
+    async def _read(self, sha256: str, known: _Known | None) -> _Known:
+        task = self._reading.get(sha256)
+        if task is None:
+            task = self._reading[sha256] = asyncio.ensure_future(self._find(sha256))
+            task.add_done_callback(lambda _: self._reading.pop(sha256, None))
+        try:
+            return await asyncio.shield(task)
+        except StateError:
+            if known is not None and known.key is not None and time.monotonic() - known.read_at < STALE:
+                return known
+            raise
+
+    async def _find(self, sha256: str) -> _Known:
+        key = await self._store.find_key(sha256)
+        caller = Caller(key.id, key.owner, key.priority, key.scopes, key.models) if key else None
+        if len(self._known) >= CAPACITY:
+            for oldest in list(self._known)[: CAPACITY // 10]:
+                del self._known[oldest]
+        self._known.pop(sha256, None)
+        known = self._known[sha256] = _Known(key, caller, time.monotonic())
+        return known

@@ -1,0 +1,168 @@
+"""Which deployments serve which public model: those configured, and those that providers say they have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from penstock.core.ports import Connection, Store
+from penstock.errors import ModelNotFound, PenstockError, StateConflict, StateError
+from penstock.schema.model import Deployment, ModelCard, Registry
+
+log = logging.getLogger("penstock.registry")
+
+AGAIN = 30.0
+"""Seconds after which a provider without an answer is asked for its models again, if somebody wants one."""
+BELIEVED = 5.0
+"""Seconds for which the registry read from the store is believed."""
+ASKING = 3.0
+
+
+class ModelRegistry:
+    """The deployments of this process, and the discovered ones that all processes share through the store.
+
+    ``configured`` are deployments with a fixed model. ``sources`` are providers whose models are discovered: a
+    deployment each with an empty model name. ``connect`` makes the connection to a deployment. ``spare`` deployments
+    serve only while there are no others.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        configured: Sequence[Deployment],
+        sources: Sequence[Deployment],
+        connect: Callable[[Deployment], Connection],
+        *,
+        spare: Sequence[Deployment] = (),
+    ) -> None:
+        self._store = store
+        self._configured = tuple(configured)
+        self._spare = tuple(spare)
+        self._sources = {source.provider: source for source in sources}
+        self._connect = connect
+        self._connections: dict[str, Connection] = {}
+        self._shared = Registry()
+        self._read_at = self._asked_at = float("-inf")
+        self._refreshing: asyncio.Task[Registry] | None = None
+        self._started = int(time.time())
+        self._index()
+
+    async def candidates(self, model: str) -> tuple[Deployment, ...]:
+        """The deployments of a public model, best first. Raises ``ModelNotFound``, naming what there is."""
+        if self._sources and time.monotonic() - self._read_at > BELIEVED:
+            await self._reload()
+        found = self._deployments.get(model)
+        if found is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
+            await self.refresh()
+            found = self._deployments.get(model)
+        if found is None:
+            raise ModelNotFound(
+                f"The model {model!r} does not exist here, or you may not use it. GET /v1/models lists those that do.",
+                param="model",
+            )
+        return found
+
+    def connection(self, deployment: Deployment) -> Connection:
+        """The connection to a deployment, made at its first use."""
+        connection = self._connections.get(deployment.id)
+        if connection is None:
+            connection = self._connections[deployment.id] = self._connect(deployment)
+        return connection
+
+    async def cards(self) -> list[ModelCard]:
+        """A card for each public model, sorted by name."""
+        if self._sources and time.monotonic() - self._read_at > BELIEVED:
+            await self._reload()
+            if not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
+                await self.refresh()
+        return [self._cards[name] for name in sorted(self._cards)]
+
+    async def refresh(self) -> Registry:
+        """Ask every provider for its models, all at once, and publish what is new."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.ensure_future(self._refresh())
+            self._refreshing.add_done_callback(self._refreshed)
+        return await asyncio.shield(self._refreshing)
+
+    def _refreshed(self, _: object) -> None:
+        self._refreshing = None
+
+    async def _refresh(self) -> Registry:
+        self._asked_at = time.monotonic()
+        sources = list(self._sources.values())
+        answers = await asyncio.gather(*(self._ask(source) for source in sources))
+        for _ in range(10):
+            await self._reload(quietly=False)
+            kept = [card for card in self._shared.cards if card.owned_by not in self._sources]
+            for source, answer in zip(sources, answers, strict=True):
+                before = [card for card in self._shared.cards if card.owned_by == source.provider]
+                kept += before if answer is None else answer
+            if _essence(kept) == _essence(self._shared.cards):
+                return self._shared
+            try:
+                self._shared = await self._store.publish_registry(kept, expected=self._shared.version, at=time.time())
+            except StateConflict:
+                continue
+            self._index()
+            return self._shared
+        raise StateError("The registry is being changed by others faster than it can be published; try again.")
+
+    async def examine(self) -> list[tuple[str, str | None]]:
+        """Every provider asked for its models: its name, and what is wrong with it, if anything is."""
+        places = {place.provider: place for place in (*self._sources.values(), *self._configured, *self._spare)}
+        return [(name, await self._problem(place)) for name, place in sorted(places.items())]
+
+    async def _problem(self, place: Deployment) -> str | None:
+        try:
+            await self.connection(place).models(asyncio.get_running_loop().time() + ASKING)
+        except PenstockError as error:
+            return str(error)
+        return None
+
+    async def _ask(self, source: Deployment) -> list[ModelCard] | None:
+        try:
+            return await self.connection(source).models(asyncio.get_running_loop().time() + ASKING)
+        except PenstockError as error:
+            log.warning("%s does not list its models: %s", source.provider, error)
+            return None
+
+    async def _reload(self, *, quietly: bool = True) -> None:
+        try:
+            shared = await self._store.load_registry()
+        except StateError as error:
+            if not quietly:
+                raise
+            log.warning("the registry is used as it was: %s", error)
+            shared = self._shared
+        self._read_at = time.monotonic()
+        if shared.version != self._shared.version:
+            self._shared = shared
+            self._index()
+
+    def _index(self) -> None:
+        """Make the table that requests look into; the sort is stable, so equals keep the configuration's order."""
+        by_model: dict[str, list[Deployment]] = {}
+        cards: dict[str, ModelCard] = {}
+        found = [card for card in self._shared.cards if card.owned_by in self._sources]
+        for deployment in self._configured if self._configured or found else self._spare:
+            by_model.setdefault(deployment.model, []).append(deployment)
+            card = ModelCard(deployment.model, deployment.provider, deployment.kind, self._started)
+            cards.setdefault(deployment.model, card)
+        for card in found:
+            source = self._sources[card.owned_by]
+            place = f"{source.provider}/{card.id}"
+            by_model.setdefault(card.id, []).append(
+                replace(source, id=place, model=card.id, upstream_model=card.upstream or card.id)
+            )
+            cards.setdefault(card.id, card)
+        self._deployments = {
+            model: tuple(sorted(places, key=lambda place: place.priority)) for model, places in by_model.items()
+        }
+        self._cards = cards
+
+
+def _essence(cards: Sequence[ModelCard]) -> list[tuple[str, str]]:
+    return sorted((card.owned_by, card.id) for card in cards)

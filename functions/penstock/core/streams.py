@@ -1,0 +1,80 @@
+"""What the house looks for in a stream that it relays as bytes: the model's name, the usage, the first token."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from penstock.core.fold import read_chunk
+from penstock.core.json import to_json
+from penstock.schema.outcome import Usage
+
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+
+
+class Relay:
+    """One stream on its way through. Payloads are parsed only when their bytes show a reason to."""
+
+    __slots__ = ("_name", "_public", "_show_usage", "_theirs", "payloads", "usage")
+
+    def __init__(self, model: str, *, show_usage: bool) -> None:
+        self._name = model
+        self._show_usage = show_usage
+        self._public = b""
+        self._theirs: bytes | None = None
+        self.usage: Usage | None = None
+        self.payloads = 0
+
+    def see(self, batch: list[bytes]) -> list[bytes]:
+        """The batch as the caller gets it. Raises ``UpstreamProtocolError`` for what is no chunk."""
+        if self._theirs is None:
+            self._learn(batch[0])
+        theirs, public = self._theirs, self._public
+        self.payloads += len(batch)
+        out = []
+        for payload in batch:
+            if b'"usage"' in payload or not theirs or theirs not in payload:
+                if (rewritten := self._look_inside(payload)) is None:
+                    continue
+                payload = rewritten
+            elif theirs is not public:
+                payload = payload.replace(theirs, public, 1)
+            out.append(payload)
+        return out
+
+    def _learn(self, payload: bytes) -> None:
+        """Remember how this upstream writes its model's name, where that is unmistakable."""
+        found = _MODEL.findall(payload)
+        if len(found) == 1 and found[0].endswith(to_json(read_chunk(payload).get("model"))):
+            self._theirs = found[0]
+            name = found[0][: found[0].index(b":") + 1] + to_json(self._name)
+            self._public = found[0] if name == found[0] else name
+        else:
+            self._theirs = b""
+
+    def _look_inside(self, payload: bytes) -> bytes | None:
+        chunk = read_chunk(payload)
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.usage = read_usage(usage)
+            if not self._show_usage:
+                if not chunk.get("choices"):
+                    return None
+                del chunk["usage"]
+        elif chunk.get("model") == self._name:
+            return payload
+        chunk["model"] = self._name
+        return to_json(chunk)
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """The tokens of an OpenAI ``usage`` object; ``None`` if it is none."""
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

@@ -1,0 +1,216 @@
+"""One HTTP exchange in plain ASGI: what every hot route needs, and nothing that it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from penstock.core.sse import DONE, PING, frame
+from penstock.errors import RequestTooLarge
+
+if TYPE_CHECKING:
+    from penstock.bootstrap import House
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before it had its answer; there is nobody to tell."""
+
+
+class Exchange:
+    """One request and its response. ``started`` turns true when the response's head is on its way."""
+
+    __slots__ = ("_send", "house", "receive", "request_id", "scope", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, house: House) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.request_id = request_id
+        self.house = house
+        self.started = False
+
+    def header(self, name: bytes) -> str | None:
+        """A request header by its lower-case name."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return bytes(value).decode("latin-1")
+        return None
+
+    async def body(self) -> bytes:
+        """The whole request body. Raises ``RequestTooLarge`` as soon as it is, ``ClientLeft`` if it never ends."""
+        limit = self.house.settings.document.request.max_body_bytes
+        declared = self.header(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the response's head, with the request id in it."""
+        self.started = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"x-request-id", self.request_id.encode())],
+            }
+        )
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Send a piece of the response's body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def json(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Send a whole JSON response."""
+        await self.start(status, [JSON, (b"content-length", b"%d" % len(body)), *headers])
+        await self.write(body, more=False)
+
+    def watched(self) -> Watch:
+        """A block that ends with ``ClientLeft`` when the client leaves."""
+        return Watch(self.receive)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"Request body exceeds the limit of {limit} bytes.")
+
+
+class Watch:
+    """Cancels the block's task when ``http.disconnect`` arrives, and turns that cancellation into ``ClientLeft``."""
+
+    __slots__ = ("_receive", "_task", "_watcher", "gone")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.gone = False
+
+    def __enter__(self) -> Watch:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watcher = asyncio.ensure_future(self._wait())
+        return self
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if self.gone:
+            self._task.uncancel()
+            raise ClientLeft from None
+
+
+class EventStream:
+    """A server-sent-event response that says ``: ping`` when it has been silent for ``interval`` seconds.
+
+    The head goes out with the first event or ping; until then an error may still be a plain response.
+    """
+
+    __slots__ = ("_exchange", "_headers", "_interval", "_pinging", "_spoke", "_timer")
+
+    def __init__(self, exchange: Exchange, interval: float, headers: Callable[[], RawHeaders]) -> None:
+        self._exchange = exchange
+        self._interval = interval
+        self._headers = headers
+        loop = asyncio.get_running_loop()
+        self._spoke = loop.time()
+        self._timer = loop.call_later(interval, self._tick)
+        self._pinging: asyncio.Task[None] | None = None
+
+    async def send(self, payloads: Sequence[bytes]) -> None:
+        """Send a batch of data payloads."""
+        await self._write(frame(payloads))
+
+    async def end(self, *last: bytes) -> None:
+        """Send the last payloads (``[DONE]`` where none are given) and stop pinging; the response is not closed yet."""
+        self.close()
+        await self._write(frame(last or (DONE,)))
+
+    def close(self) -> None:
+        """Stop pinging; idempotent."""
+        self._timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        self._spoke = asyncio.get_running_loop().time()
+        exchange = self._exchange
+        if not exchange.started:
+            await exchange.start(
+                200,
+                [
+                    (b"content-type", b"text/event-stream; charset=utf-8"),
+                    (b"cache-control", b"no-cache"),
+                    (b"x-accel-buffering", b"no"),
+                    *self._headers(),
+                ],
+            )
+        await exchange.write(data)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        silent = loop.time() - self._spoke
+        if silent >= self._interval * 0.999:
+            self._pinging = asyncio.ensure_future(self._write(PING))
+            silent = 0.0
+        self._timer = loop.call_later(self._interval - silent, self._tick)
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class WireRouter(APIRouter):
+    """A router whose hot routes skip FastAPI: it documents them, ``app`` hands them their exchange as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hot: dict[tuple[str, str], Handler] = {}
+        self.bodies: dict[str, type[BaseModel]] = {}
+
+    def wire(self, path: str, handler: Handler, *, body: type[BaseModel], summary: str) -> None:
+        """Serve ``POST path`` with a handler in plain ASGI, and document it with the model of its body."""
+        self.hot["POST", path] = handler
+        schema = {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
+
+        async def documented() -> None:
+            raise AssertionError(f"{path} is served before FastAPI sees it")
+
+        self.add_api_route(
+            path,
+            documented,
+            methods=["POST"],
+            summary=summary,
+            operation_id=handler.__name__,
+            openapi_extra={"requestBody": {"required": True, "content": {"application/json": schema}}},
+            response_model=None,
+        )
+        self.bodies[body.__name__] = body

@@ -1,0 +1,43 @@
+"""``GET /v1/models`` and ``/v1/models/{id}``: https://platform.openai.com/docs/api-reference/models"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from penstock.dialects._guard import Here, Inference
+from penstock.errors import ModelNotFound
+from penstock.schema.model import ModelCard
+
+router = APIRouter()
+
+
+@router.get("/v1/models", summary="List the models that this key may use")
+async def list_models(house: Here, caller: Inference) -> dict[str, Any]:
+    """Every public model, whoever serves it."""
+    cards = await house.registry.cards()
+    return {"object": "list", "data": [_entry(card) for card in cards if caller.may_use(card.id)]}
+
+
+@router.get("/v1/models/{model:path}", summary="Describe one model")
+async def retrieve_model(model: str, house: Here, caller: Inference) -> dict[str, Any]:
+    """One public model; its id may hold slashes."""
+    for card in await house.registry.cards():
+        if card.id == model and caller.may_use(model):
+            return _entry(card)
+    raise ModelNotFound(f"The model {model!r} does not exist here, or you may not use it.", param="model")
+
+
+def _entry(card: ModelCard) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": card.owned_by,
+        "provider_type": card.provider_type,
+        "enabled": True,
+    }
+    if card.context_window is not None:
+        entry["context_window"] = card.context_window
+    return entry

@@ -1,0 +1,105 @@
+"""What an upstream's bad answer means: its status, headers and error body, as one of our errors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from penstock.core.json import parse
+from penstock.errors import UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from penstock.providers._profiles import Profile
+
+_KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}")
+_PATH = re.compile(r"(?:(?<=\s)|(?<=[\"'(=])|^)(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\w+\.py\b(?:\", line \d+)?")
+_TRACE = re.compile(r'Traceback \(most recent call last\)|\n\s*File "')
+_OVERFLOW = re.compile(r"context[ _]length|maximum context|context window|too many tokens|longer than the model", re.I)
+CONTEXT_LENGTH = "context_length_exceeded"
+
+
+def clean(message: str, limit: int = 1000) -> str:
+    """An upstream's message without file paths, keys and tracebacks."""
+    message = _TRACE.split(message, maxsplit=1)[0].rstrip() or "internal error"
+    message = _PATH.sub("[path]", _KEY.sub("[key]", message))
+    return message if len(message) <= limit else message[:limit] + "…"
+
+
+def fault(status: int, headers: Mapping[str, str], body: bytes, provider: str, profile: Profile) -> UpstreamError:
+    """The error that an answer with this status stands for."""
+    try:
+        document = parse(body)
+    except ValueError:
+        document = None
+    detail = _detail(document)
+    return _fault(status, detail, provider, profile, retry_after(headers.get("retry-after")))
+
+
+def frame_fault(document: Any, provider: str, profile: Profile) -> UpstreamError | None:
+    """The error inside a 200: an error object in place of an answer, or an error frame of a stream."""
+    if not isinstance(document, dict):
+        return None
+    if document.get("error") is None and document.get("object") != "error":
+        return None
+    detail = _detail(document)
+    status = next((detail[name] for name in ("status_code", "code", "status") if _is_status(detail.get(name))), 502)
+    return _fault(status, detail, provider, profile, None)
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds of a ``Retry-After`` header, given as seconds or as a date (RFC 9110, 10.2.3); at most a day."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (when - datetime.now(UTC if when.tzinfo else None)).total_seconds()
+    return min(max(seconds, 0.0), 86400.0) if not math.isnan(seconds) else None
+
+
+def _is_status(value: object) -> bool:
+    return isinstance(value, int) and 400 <= value <= 599
+
+
+def _detail(document: Any) -> dict[str, Any]:
+    """The error's own fields, from OpenAI's nested form, SGLang's flat one, FastAPI's, or a bare string."""
+    if not isinstance(document, dict):
+        return {}
+    inner = document.get("error")
+    if isinstance(inner, dict):
+        return inner
+    if isinstance(inner, str):
+        return {**document, "message": inner}
+    if "message" not in document and isinstance(document.get("detail"), str):
+        return {"message": document["detail"]}
+    return document
+
+
+def _fault(status: int, detail: dict[str, Any], provider: str, profile: Profile, after: float | None) -> UpstreamError:
+    raw = detail.get("message")
+    message = clean(raw) if isinstance(raw, str) and raw else f"status {status}"
+    said = f"{provider}: {message}"
+    if status in profile.busy:
+        return UpstreamBusy(said, provider=provider, retry_after=after)
+    if status in (408, 504):
+        return UpstreamTimeout(said, provider=provider, retry_after=after)
+    if status in (401, 403):
+        return UpstreamUnavailable(f"{provider} does not accept our credential", provider=provider)
+    if status >= 500 or status == 404 or status < 400:
+        return UpstreamUnavailable(said, provider=provider, retry_after=after)
+    code, param = detail.get("code"), detail.get("param")
+    if _OVERFLOW.search(message):
+        code, param = CONTEXT_LENGTH, param or "messages"
+    return UpstreamRefused(
+        message,
+        status=status,
+        upstream_code=code if isinstance(code, str) else None,
+        provider=provider,
+        param=param if isinstance(param, str) else None,
+    )

@@ -1,0 +1,72 @@
+"""What is known of engines and vendors that speak OpenAI's wire: one row each, no code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SAMPLING = frozenset(
+    (
+        "temperature top_p n stop max_tokens max_completion_tokens presence_penalty frequency_penalty "
+        "logit_bias seed logprobs top_logprobs response_format stream_options user"
+    ).split()
+)
+SGLANG = SAMPLING | frozenset(
+    (
+        "model messages prompt input stream tools tool_choice parallel_tool_calls reasoning_effort echo "
+        "suffix best_of encoding_format dimensions top_k min_p min_tokens repetition_penalty stop_token_ids "
+        "ignore_eos no_stop_trim skip_special_tokens regex ebnf chat_template_kwargs separate_reasoning "
+        "stream_reasoning continue_final_message priority"
+    ).split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One vendor or engine.
+
+    ``always_stream``: stream upstream and fold the answer for plain callers, because only a closed stream frees the
+    engine at once. ``fields``: the body fields it may be sent, all where ``None``. ``busy``: the statuses by which it
+    says that its queue is full. ``port``: where it listens on a laptop. ``key_env``: the variable of its credential.
+    ``abort``: bytes of a chunk by which it says that it gave up. ``about``: a path, beside ``/v1``, that tells whether
+    the engine generates text: SGLang's embedding engines die of a chat call.
+    """
+
+    name: str
+    plug: str = "openai"
+    base_url: str = ""
+    key_env: str = ""
+    port: int | None = None
+    always_stream: bool = False
+    stream_usage: bool = True
+    fields: frozenset[str] | None = None
+    busy: frozenset[int] = frozenset({429, 529})
+    abort: bytes = b""
+    about: str = ""
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("openai", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
+        Profile(
+            "sglang",
+            port=30000,
+            always_stream=True,
+            fields=SGLANG,
+            busy=frozenset({429, 503}),
+            abort=b'"finish_reason":"abort"',
+            about="/get_model_info",
+        ),
+        Profile("vllm", port=8000, always_stream=True),
+        Profile("ollama", port=11434, base_url="http://127.0.0.1:11434/v1"),
+        Profile("infinilm", always_stream=True),
+        Profile("xai", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
+        Profile("grok", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
+        Profile("groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY"),
+        Profile("mistral", base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY", stream_usage=False),
+        Profile("deepseek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY"),
+        Profile("openrouter", base_url="https://openrouter.ai/api/v1", key_env="OPENROUTER_API_KEY"),
+        Profile("together", base_url="https://api.together.xyz/v1", key_env="TOGETHER_API_KEY"),
+        Profile("blackbox", base_url="https://api.blackbox.ai/v1", key_env="BLACKBOX_API_KEY"),
+    )
+}

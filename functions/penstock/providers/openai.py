@@ -1,0 +1,194 @@
+"""OpenAI's wire, outbound: OpenAI itself, and every engine and vendor that speaks it (rows in ``_profiles``)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from penstock.core.fold import fold
+from penstock.core.json import parse, to_json
+from penstock.core.ports import Answer, Call
+from penstock.core.sse import DONE, EventDecoder
+from penstock.errors import UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
+from penstock.outbound import HttpClient, Response
+from penstock.providers._faults import fault, frame_fault
+from penstock.providers._profiles import PROFILES, Profile
+from penstock.schema.model import Deployment, ModelCard
+from penstock.schema.request import EMBEDDINGS
+
+MAX_ERROR = 64 * 1024
+
+
+def connect(deployment: Deployment, client: HttpClient) -> OpenAI:
+    """A connection to one deployment; does no I/O yet."""
+    return OpenAI(deployment, client, PROFILES.get(deployment.kind, PROFILES["openai"]))
+
+
+class OpenAI:
+    """One deployment behind OpenAI's wire."""
+
+    def __init__(self, deployment: Deployment, client: HttpClient, profile: Profile) -> None:
+        self._deployment = deployment
+        self._client = client
+        self._profile = profile
+        self._base = deployment.base_url.rstrip("/")
+        headers = [("content-type", "application/json"), ("accept-encoding", "identity")]
+        if deployment.credential:
+            headers.append(("authorization", f"Bearer {deployment.credential.reveal()}"))
+        self._headers = (*headers, *deployment.headers)
+        self._generates: bool | None = None if profile.about else True
+
+    async def complete(self, call: Call) -> Answer:
+        """The whole answer, folded from a stream where the profile says so."""
+        if self._profile.always_stream and call.endpoint != EMBEDDINGS:
+            document = await fold(self.stream(call), call.endpoint)
+            return Answer(to_json(document), document)
+        response = await self._post(call, self._body(call))
+        body = await response.read()
+        try:
+            document = parse(body)
+        except ValueError:
+            raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without valid JSON") from None
+        if not isinstance(document, dict):
+            raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without a JSON object")
+        if error := frame_fault(document, self._deployment.provider, self._profile):
+            raise error
+        return Answer(body, document)
+
+    async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """Batches of payloads as the upstream sends them; a stream without ``[DONE]`` is a cut one."""
+        body = self._body(call)
+        body["stream"] = True
+        if self._profile.stream_usage:
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        response = await self._post(call, body)
+        try:
+            kind = response.headers.get("content-type", "")
+            if not kind.startswith("text/event-stream"):
+                raise await self._not_a_stream(response, kind)
+            decoder = EventDecoder()
+            abort = self._profile.abort
+            while data := await response.chunk():
+                batch = decoder.feed(data)
+                done = DONE in batch
+                if done:
+                    del batch[batch.index(DONE) :]
+                for payload in batch:
+                    if b'"error"' in payload or (abort and abort in payload):
+                        self._raise_error_frame(payload)
+                if batch:
+                    yield batch
+                if done:
+                    await self._finish(response)
+                    return
+            if decoder.rest() != DONE:
+                raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without [DONE]")
+        finally:
+            response.close()
+
+    async def models(self, deadline: float) -> list[ModelCard]:
+        """The provider's own list, ``GET {base_url}/models``."""
+        response = await self._client.request(
+            "GET", f"{self._base}/models", headers=self._headers, deadline=deadline, connect_timeout=2.0
+        )
+        body = await response.read(4 * 1024 * 1024)
+        if response.status != 200:
+            raise fault(response.status, response.headers, body, self._deployment.provider, self._profile)
+        try:
+            listed = parse(body)["data"]
+            return [
+                self._card(entry) for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise UpstreamProtocolError(f"{self._base}/models is no list of models") from None
+
+    def _card(self, entry: dict[str, Any]) -> ModelCard:
+        created = entry.get("created")
+        window = entry.get("max_model_len")
+        return ModelCard(
+            id=entry["id"],
+            owned_by=self._deployment.provider,
+            provider_type=self._deployment.kind,
+            created=created if isinstance(created, int) else int(time.time()),
+            upstream=entry["id"],
+            context_window=window if isinstance(window, int) else None,
+        )
+
+    def _body(self, call: Call) -> dict[str, Any]:
+        """The body to send: the caller's, under the upstream's model name, with the fields that the profile knows."""
+        known = self._profile.fields
+        if known is None:
+            body = dict(call.body)
+        else:
+            body = {name: value for name, value in call.body.items() if name in known}
+            call.dropped = tuple(name for name in call.body if name not in known)
+        body["model"] = self._deployment.upstream_model
+        return body
+
+    async def _post(self, call: Call, body: dict[str, Any]) -> Response:
+        deployment = self._deployment
+        if self._generates is not True and call.endpoint != EMBEDDINGS:
+            await self._check_kind(call)
+        response = await self._client.request(
+            "POST",
+            f"{self._base}/{call.endpoint}",
+            headers=(*self._headers, ("x-request-id", call.request_id)),
+            body=to_json(body),
+            deadline=min(call.deadline, asyncio.get_running_loop().time() + deployment.timeout),
+            connect_timeout=deployment.connect_timeout,
+        )
+        if response.status != 200:
+            try:
+                detail = await response.read(MAX_ERROR)
+            except UpstreamProtocolError:
+                detail = b""
+            raise fault(response.status, response.headers, detail, deployment.provider, self._profile)
+        return response
+
+    def _raise_error_frame(self, payload: bytes) -> None:
+        try:
+            document = parse(payload)
+        except ValueError:
+            return
+        if error := frame_fault(document, self._deployment.provider, self._profile):
+            raise error
+        for choice in (document.get("choices") or ()) if self._profile.abort else ():
+            if choice.get("finish_reason") == "abort":
+                raise UpstreamProtocolError(f"{self._deployment.provider} gave up in mid-answer")
+
+    async def _check_kind(self, call: Call) -> None:
+        """Refuse a chat with an engine that only embeds, before it is sent."""
+        if self._generates is None:
+            deadline = min(call.deadline, asyncio.get_running_loop().time() + 5.0)
+            url = self._base.removesuffix("/v1") + self._profile.about
+            response = await self._client.request("GET", url, headers=self._headers, deadline=deadline)
+            body = await response.read(MAX_ERROR)
+            try:
+                self._generates = response.status != 200 or parse(body).get("is_generation") is not False
+            except (ValueError, AttributeError):
+                self._generates = True
+        if not self._generates:
+            raise UpstreamRefused(
+                f"The model {call.body.get('model')!r} only makes embeddings.", status=400, param="model"
+            )
+
+    async def _not_a_stream(self, response: Response, kind: str) -> Exception:
+        """What to say of a 200 that is no event stream: its own error where it holds one."""
+        try:
+            document = parse(await response.read(MAX_ERROR))
+        except (ValueError, UpstreamProtocolError):
+            document = None
+        error = frame_fault(document, self._deployment.provider, self._profile)
+        return error or UpstreamProtocolError(
+            f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
+        )
+
+    async def _finish(self, response: Response) -> None:
+        """Read what little follows ``[DONE]``, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(0.05):
+                await response.read(1024)
+        except (TimeoutError, UpstreamProtocolError, UpstreamUnavailable):
+            response.close()

@@ -1,0 +1,76 @@
+"""Log lines: JSON (or text for a terminal) on standard error, one for each event and each outcome."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock.core.json import to_json
+from penstock.schema.outcome import Outcome
+
+_QUERY_KEY = re.compile(r"(api_key=)[^&\s\"']+")
+_BEARER = re.compile(r"(?i)(bearer\s+|x-api-key:\s*)\S+")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+outcomes = logging.getLogger("penstock.outcome")
+
+
+def redact(text: str) -> str:
+    """The text without keys in query strings and headers."""
+    return _BEARER.sub(r"\1***", _QUERY_KEY.sub(r"\1***", text))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the fields given by ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = redact(self.formatException(record.exc_info))
+        return to_json(line, fallback=str).decode()
+
+
+def configure(level: str, form: str) -> None:
+    """Send the log lines of this process to standard error. ``form`` is ``json`` or ``text``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def tell(batch: Sequence[Outcome]) -> None:
+    """Log each outcome; a prompt or an answer is no part of one."""
+    if not outcomes.isEnabledFor(logging.INFO):
+        return
+    for outcome in batch:
+        outcomes.info(
+            "%s %s %s",
+            outcome.endpoint,
+            outcome.model,
+            outcome.code or outcome.ended,
+            extra={
+                "request_id": outcome.request_id,
+                "key_id": outcome.key_id,
+                "deployment": outcome.deployment,
+                "status": outcome.status,
+                "attempts": outcome.attempts,
+                "stream": outcome.stream,
+                "seconds": round(outcome.duration, 4),
+                "ttft": round(outcome.ttft, 4) if outcome.ttft is not None else None,
+                "prompt_tokens": outcome.usage.prompt_tokens,
+                "completion_tokens": outcome.usage.completion_tokens,
+                "cached_tokens": outcome.usage.cached_tokens,
+            },
+        )
