@@ -1,0 +1,56 @@
+"""How long a door takes to start, as a ratio to `import fastapi` measured in turns with it on the same machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.house.test_imports import lambda_environment
+from tests.house.tree import SOURCES
+
+ROUNDS = 9
+BUDGETS = {
+    "http_api.handler": 1.5,
+    "penstock.asgi, penstock.app": 1.5,
+    "job_runner.handler": 0.8,
+}
+MEASURE = "import time; began = time.process_time(); import {}; print(time.process_time() - began)"
+
+
+def seconds(modules: str, folder: Path) -> float:
+    """CPU seconds that one import costs in a fresh process; waiting for a busy machine is not counted."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE.format(modules)],
+        env={**os.environ, **lambda_environment(), "PYTHONPATH": str(SOURCES)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, f"import {modules} fails:\n{ran.stderr}"
+    return float(ran.stdout.splitlines()[-1])
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(180)
+def test_every_door_starts_within_its_budget(tmp_path: Path) -> None:
+    subjects = ["fastapi", *(modules for modules in BUDGETS if exists(modules))]
+    for modules in subjects:
+        seconds(modules, tmp_path)  # the first import compiles, as `make sam` does before it ships
+    rounds = [{modules: seconds(modules, tmp_path) for modules in subjects} for _ in range(ROUNDS)]
+    ratios = {
+        modules: median(measured[modules] / measured["fastapi"] for measured in rounds) for modules in subjects[1:]
+    }
+    print({modules: round(ratio, 2) for modules, ratio in ratios.items()})
+    slow = {modules: round(ratio, 2) for modules, ratio in ratios.items() if ratio > BUDGETS[modules]}
+    assert not slow, f"times `import fastapi`, with budgets {BUDGETS}: {slow}; import what is slow where it is used"
+
+
+def exists(modules: str) -> bool:
+    """Whether the first of these modules is written already."""
+    return (SOURCES / modules.split(",", maxsplit=1)[0].replace(".", "/")).with_suffix(".py").exists()

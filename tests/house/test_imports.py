@@ -1,0 +1,87 @@
+"""What each door loads, who may know whom; import-linter holds the arrows inside the package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house.tree import PACKAGE, SOURCES, broken, files, imports, name
+
+LIGHT_DOORS = [door for door in ("job_runner", "housekeeper") if (SOURCES / door / "handler.py").exists()]
+WEB = ("penstock.app", "penstock.asgi", "penstock.dialects", "fastapi", "starlette", "mangum", "uvicorn")
+
+
+def loaded_by(door: str, folder: Path) -> set[str]:
+    """Every module that one door's import brings into a fresh process, as Lambda sets it up."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import json, sys, {door}.handler; print(json.dumps(sorted(sys.modules)))"],
+        env={**os.environ, **lambda_environment(), "PYTHONPATH": str(SOURCES)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{door}.handler cannot be imported:\n{ran.stderr}"
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def lambda_environment() -> dict[str, str]:
+    """What template.yaml gives to a function, with credentials that open nothing."""
+    return {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "PENSTOCK_STATE_URL": "dynamodb://penstock",
+        "PENSTOCK_QUEUE_URL": "sqs://penstock",
+        "PENSTOCK_CONFIG": "",
+    }
+
+
+@pytest.mark.parametrize("door", LIGHT_DOORS)
+def test_a_door_without_callers_loads_no_web_framework(door: str, tmp_path: Path) -> None:
+    web = sorted(module for module in loaded_by(door, tmp_path) if module.startswith(WEB))
+    assert not web, broken(f"{door} answers no HTTP, and starts faster without:", web)
+
+
+def test_gpu_workers_and_the_gateway_know_each_other_over_http_only() -> None:
+    found = [
+        f"{name(path)} imports {module}"
+        for path in files(".py")
+        for module in imports(path)
+        if (name(path).startswith("gpu_workers/") and module.split(".")[0] == "penstock")
+        or (name(path).startswith("functions/") and module.split(".")[0] == "gpu_workers")
+    ]
+    assert not found, broken("gpu_workers and penstock never import one another:", found)
+
+
+def test_no_production_file_imports_what_only_tests_have() -> None:
+    found = [
+        f"{name(path)} imports {module}"
+        for path in files(".py")
+        if SOURCES in path.parents
+        for module in imports(path)
+        if module.split(".")[0] in {"boto3", "botocore", "httpx", "moto", "openai", "pytest", "requests", "tests"}
+    ]
+    assert not found, broken("functions/requirements.txt does not hold:", found)
+
+
+def test_a_plug_is_loaded_by_its_name_alone() -> None:
+    plugs = {
+        f"penstock.{room}.{path.stem}"
+        for room in ("dialects", "providers", "stores", "queues")
+        for path in (PACKAGE / room).glob("[!_]*")
+        if path.suffix == ".py" or path.is_dir()
+    }
+    found = [
+        f"{name(path)} imports {module}"
+        for path in files(".py")
+        if PACKAGE in path.parents
+        for module in imports(path) & plugs
+        if not module.startswith(f"penstock.{'.'.join(path.relative_to(PACKAGE).parts[:2]).removesuffix('.py')}")
+    ]
+    assert not found, broken("a plug is found by plugs.load, so that strangers' plugs are its equals:", found)
