@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from socket import gaierror
 from collections.abc import Sequence
 from functools import lru_cache
+from socket import gaierror
 from urllib.parse import urlsplit
 
 import httptools

@@ -49,9 +49,7 @@ def read_chunk(payload: bytes) -> dict[str, Any]:
 
 
 def _merge_top(answer: dict[str, Any], chunk: dict[str, Any]) -> None:
-    for name, value in chunk.items():
-        if name not in ("choices", "object") and value is not None:
-            answer[name] = value
+    answer.update({k: v for k, v in chunk.items() if k not in ("choices", "object") and v is not None})
 
 
 def _merge_choice(whole: dict[str, Any], part: dict[str, Any], endpoint: str) -> None:
@@ -61,11 +59,17 @@ def _merge_choice(whole: dict[str, Any], part: dict[str, Any], endpoint: str) ->
         elif name == "text":
             whole["text"] = whole.get("text", "") + (value or "")
         elif name == "logprobs" and isinstance(value, dict):
-            logprobs = whole.setdefault("logprobs", {})
-            for field, entries in value.items():  # noqa: PERF403 - a comprehension would read what it writes
-                logprobs[field] = [*(logprobs.get(field) or []), *entries] if isinstance(entries, list) else entries
+            _merge_logprobs(whole.setdefault("logprobs", {}), value)
         elif value is not None:
             whole[name] = value
+
+
+def _merge_logprobs(whole: dict[str, Any], part: dict[str, Any]) -> None:
+    for name, entries in part.items():
+        if isinstance(entries, list):
+            whole.setdefault(name, []).extend(entries)
+        else:
+            whole.setdefault(name, entries)
 
 
 def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.core.ports import Store
 from penstock.errors import Authentication, PermissionDenied, StateError
@@ -28,12 +29,15 @@ def generate(length: int = 40, prefix: str = "psk") -> Secret:
     return Secret(f"{prefix}-{letters}" if prefix else letters)
 
 
-def new_key(secret: Secret, **fields: object) -> VirtualKey:
-    """The record of a key: its hash, a hint of its last four characters, and the given fields."""
-    hint = "…" + secret.reveal()[-4:]
+def new_key(secret: Secret, **fields: Any) -> VirtualKey:
+    """The record of a key: its hash, a hint of its last four characters, and the given fields of ``VirtualKey``."""
     return VirtualKey(
-        id="key_" + secrets.token_hex(8), sha256=secret.sha256(), hint=hint, created_at=time.time(), **fields
-    )  # type: ignore[arg-type]
+        id="key_" + secrets.token_hex(8),
+        sha256=secret.sha256(),
+        hint="…" + secret.reveal()[-4:],
+        created_at=time.time(),
+        **fields,
+    )
 
 
 @dataclass(slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SAMPLING = frozenset(
-    (
+    (  # noqa: SIM905 - a sentence of names reads better than a column of strings
         "temperature top_p n stop max_tokens max_completion_tokens presence_penalty frequency_penalty "
         "logit_bias seed logprobs top_logprobs response_format stream_options user"
     ).split()
 )
 SGLANG = SAMPLING | frozenset(
-    (
+    (  # noqa: SIM905 - a sentence of names reads better than a column of strings
         "model messages prompt input stream tools tool_choice parallel_tool_calls reasoning_effort echo "
         "suffix best_of encoding_format dimensions top_k min_p min_tokens repetition_penalty stop_token_ids "
         "ignore_eos no_stop_trim skip_special_tokens regex ebnf chat_template_kwargs separate_reasoning "
