@@ -56,7 +56,7 @@ make_venv() {
 }
 
 is_current() {
-    .venv/bin/python -c "$probe" >/dev/null 2>&1 || return 1
+    [ -n "$(find_uv)" ] && .venv/bin/python -c "$probe" >/dev/null 2>&1 || return 1
     [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" -c "$identity" 2>&1)" = "$(.venv/bin/python -c "$identity")" ]
 }
 
