@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
+from random import getrandbits
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -41,7 +41,7 @@ class App:
             await self._lifespan(receive, send)
             return
         house = self._house or await self.open()
-        exchange = Exchange(scope, receive, send, "req_" + secrets.token_hex(12), house)
+        exchange = Exchange(scope, receive, send, f"req_{getrandbits(96):024x}", house)
         handler = self._hot.get((scope["method"], scope["path"]), self._cold)
         try:
             await handler(exchange)

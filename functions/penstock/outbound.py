@@ -79,6 +79,7 @@ class _Socket(asyncio.Protocol):
         self._paused = False
         self._until_close = False
         self._headers_done = False
+        self._keep_alive = False
         self._parser = httptools.HttpResponseParser(self)
 
     def send(self, head: bytes, body: bytes) -> None:
@@ -134,6 +135,7 @@ class _Socket(asyncio.Protocol):
             self.headers = {}
         else:
             self.complete = True
+            self._keep_alive = self._parser.should_keep_alive()  # the parser knows it only now
 
     # what the response calls
 
@@ -174,7 +176,7 @@ class _Socket(asyncio.Protocol):
             and self.error is None
             and not self._until_close
             and not self.transport.is_closing()
-            and self._parser.should_keep_alive()
+            and self._keep_alive
         )
 
     def _wake(self) -> None:

@@ -41,36 +41,61 @@ class JsonLines(logging.Formatter):
         return to_json(line, fallback=str).decode()
 
 
+class Text(logging.Formatter):
+    """Plain lines for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        return redact(super().format(record))
+
+
 def configure(level: str, form: str) -> None:
     """Send the log lines of this process to standard error. ``form`` is ``json`` or ``text``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    )
+    handler.setFormatter(JsonLines() if form == "json" else Text("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def tell(batch: Sequence[Outcome]) -> None:
-    """Log each outcome; a prompt or an answer is no part of one."""
+    """Log each outcome; a prompt or an answer is no part of one.
+
+    The lines of a batch are formatted and written together: this is the only log that every request pays for.
+    """
     if not outcomes.isEnabledFor(logging.INFO):
         return
-    for outcome in batch:
-        outcomes.info(
-            "%s %s %s",
-            outcome.endpoint,
-            outcome.model,
-            outcome.code or outcome.ended,
-            extra={
-                "request_id": outcome.request_id,
-                "key_id": outcome.key_id,
-                "deployment": outcome.deployment,
-                "status": outcome.status,
-                "attempts": outcome.attempts,
-                "stream": outcome.stream,
-                "seconds": round(outcome.duration, 4),
-                "ttft": round(outcome.ttft, 4) if outcome.ttft is not None else None,
-                "prompt_tokens": outcome.usage.prompt_tokens,
-                "completion_tokens": outcome.usage.completion_tokens,
-                "cached_tokens": outcome.usage.cached_tokens,
-            },
-        )
+    form = _text if isinstance(outcomes.root.handlers[0].formatter, Text) else _json
+    sys.stderr.buffer.write(b"".join(form(outcome) + b"\n" for outcome in batch))
+    sys.stderr.buffer.flush()
+
+
+def _json(outcome: Outcome) -> bytes:
+    ended_at = outcome.started_at + outcome.duration
+    return to_json(
+        {
+            "time": datetime.fromtimestamp(ended_at, UTC).isoformat(timespec="milliseconds"),
+            "level": "INFO",
+            "logger": outcomes.name,
+            "message": f"{outcome.endpoint} {outcome.model} {outcome.code or outcome.ended}",
+            "request_id": outcome.request_id,
+            "key_id": outcome.key_id,
+            "deployment": outcome.deployment,
+            "status": outcome.status,
+            "attempts": outcome.attempts,
+            "stream": outcome.stream,
+            "seconds": round(outcome.duration, 4),
+            "ttft": round(outcome.ttft, 4) if outcome.ttft is not None else None,
+            "prompt_tokens": outcome.usage.prompt_tokens,
+            "completion_tokens": outcome.usage.completion_tokens,
+            "cached_tokens": outcome.usage.cached_tokens,
+        }
+    )
+
+
+def _text(outcome: Outcome) -> bytes:
+    ended_at = datetime.fromtimestamp(outcome.started_at + outcome.duration, UTC)
+    tokens = f"{outcome.usage.prompt_tokens}+{outcome.usage.completion_tokens} tokens"
+    return (
+        f"{ended_at:%Y-%m-%d %H:%M:%S} {outcome.status} {outcome.endpoint} {outcome.model}"
+        f" {outcome.code or outcome.ended}"
+        f" {outcome.duration:.3f} s {tokens} {outcome.request_id}"
+    ).encode()

@@ -22,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 RawHeaders = list[tuple[bytes, bytes]]
 
+LOOK_AFTER = 0.02
 JSON = (b"content-type", b"application/json")
 
 
@@ -99,20 +100,27 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 
 class Watch:
-    """Cancels the block's task when ``http.disconnect`` arrives, and turns that cancellation into ``ClientLeft``."""
+    """Cancels the block's task when ``http.disconnect`` arrives, and turns that cancellation into ``ClientLeft``.
 
-    __slots__ = ("_receive", "_task", "_watcher", "gone")
+    The first look comes after 20 ms: most blocks have ended by then, and need no task beside them.
+    """
+
+    __slots__ = ("_receive", "_task", "_timer", "_watcher", "gone")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
         self.gone = False
 
     def __enter__(self) -> Watch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watcher = asyncio.ensure_future(self._wait())
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER, self._look)
         return self
+
+    def _look(self) -> None:
+        self._watcher = asyncio.ensure_future(self._wait())
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -123,7 +131,9 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watcher.cancel()
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self.gone:
             self._task.uncancel()
             raise ClientLeft from None
