@@ -133,6 +133,8 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         raise SettingsError(
             f"type {provider.type!r} has no usual address: give one", setting=f"{setting}.base_url", where=where
         )
+    if provider.options and profile:
+        raise SettingsError(f"type {provider.type!r} has no options", setting=f"{setting}.options", where=where)
     key_env = provider.api_key_env or (profile.key_env if profile else "")
     return Deployment(
         id=provider.name,

@@ -19,6 +19,7 @@ AGAIN = 30.0
 BELIEVED = 5.0
 """Seconds for which the registry read from the store is believed."""
 ASKING = 3.0
+NEVER = float("-inf")
 
 
 class ModelRegistry:
@@ -45,15 +46,15 @@ class ModelRegistry:
         self._connect = connect
         self._connections: dict[str, Connection] = {}
         self._shared = Registry()
-        self._read_at = self._asked_at = float("-inf")
+        self._read_at = self._asked_at = NEVER
+        self._reloading: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[Registry] | None = None
         self._started = int(time.time())
         self._index()
 
     async def candidates(self, model: str) -> tuple[Deployment, ...]:
         """The deployments of a public model, best first. Raises ``ModelNotFound``, naming what there is."""
-        if self._sources and time.monotonic() - self._read_at > BELIEVED:
-            await self._reload()
+        await self._recent()
         found = self._deployments.get(model)
         if found is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
@@ -74,10 +75,9 @@ class ModelRegistry:
 
     async def cards(self) -> list[ModelCard]:
         """A card for each public model, sorted by name."""
-        if self._sources and time.monotonic() - self._read_at > BELIEVED:
-            await self._reload()
-            if not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
-                await self.refresh()
+        await self._recent()
+        if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
+            await self.refresh()
         return [self._cards[name] for name in sorted(self._cards)]
 
     async def refresh(self) -> Registry:
@@ -128,6 +128,14 @@ class ModelRegistry:
         except PenstockError as error:
             log.warning("%s does not list its models: %s", source.provider, error)
             return None
+
+    async def _recent(self) -> None:
+        """Have the shared registry at hand; once it was read, it is read again behind the requests' back."""
+        if self._sources and time.monotonic() - self._read_at > BELIEVED:
+            if self._read_at == NEVER:
+                await self._reload()
+            elif self._reloading is None or self._reloading.done():
+                self._reloading = asyncio.ensure_future(self._reload())
 
     async def _reload(self, *, quietly: bool = True) -> None:
         try:
