@@ -1,0 +1,337 @@
+"""The wire to DynamoDB: signed by aiodynamo, carried by Penstock's own HTTP client, repeated within a budget of time.
+
+An answer may get lost after its write was made, and the write be sent again. So every conditional write puts a token
+into its item (``written_by``): where the condition fails and the token is there, it was this very call that wrote it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from aiodynamo import errors as aws
+from aiodynamo.client import Client
+from aiodynamo.credentials import (
+    ChainCredentials,
+    ContainerMetadataCredentials,
+    Credentials,
+    EnvironmentCredentials,
+    FileCredentials,
+    Key,
+    StaticCredentials,
+)
+from aiodynamo.http.types import Request, RequestFailed, Response
+from aiodynamo.models import StaticDelayRetry
+from yarl import URL
+
+from penstock.errors import StateConflict, StateError, UpstreamError
+from penstock.stores._items import Item
+
+if TYPE_CHECKING:
+    from penstock.outbound import HttpClient
+
+BUDGET = 2.0  # seconds for one call with its repeats
+ATTEMPT = 0.9  # seconds for one attempt
+CONNECT = 0.6  # seconds of an attempt for the connection
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds at most before each repeat
+OPENING = 10.0  # seconds for a new table to become active
+LOOK = 0.1  # seconds between two looks at it
+
+NOBODY = Key("local", "local")  # for an endpoint of one's own where no credentials are set: such servers do not check
+
+_PASSING = (
+    aws.ExpiredToken,
+    aws.InternalDynamoError,
+    aws.ProvisionedThroughputExceeded,
+    aws.RequestLimitExceeded,
+    aws.ServiceUnavailable,
+    aws.Throttled,
+    aws.TransactionConflict,
+    aws.TransactionInProgress,
+    UpstreamError,
+)
+_UNSIGNED = (
+    aws.ExpiredToken,
+    aws.IncompleteSignature,
+    aws.MissingAuthenticationToken,
+    aws.NoCredentialsFound,
+    aws.UnrecognizedClient,
+)
+
+
+class Connection:
+    """Tables named ``{prefix}-{kind}`` in a region, or at an endpoint of one's own, where missing ones are made.
+
+    ``tables`` maps each kind to what ``CreateTable`` needs to know of it. ``clock`` answers seconds since the epoch.
+    """
+
+    def __init__(
+        self, prefix: str, region: str, endpoint: str | None, tables: Mapping[str, dict[str, Any]], *,
+        client: HttpClient | None = None,
+    ) -> None:  # fmt: skip
+        self._prefix = prefix
+        self._region = region
+        self._endpoint = endpoint
+        self._tables = tables
+        self._http = client
+        self._owned: HttpClient | None = None
+        self._client: Client | None = None
+        self.clock: Callable[[], float] = time.time
+        # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
+        logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
+
+    def table(self, kind: str) -> str:
+        """The name of a table."""
+        return f"{self._prefix}-{kind}"
+
+    async def open(self) -> None:
+        """Find credentials and look for the tables; make missing ones, but only at an endpoint of one's own."""
+        if self._client is not None:
+            return
+        if self._http is None:
+            from penstock.outbound import HttpClient  # noqa: PLC0415 - only where nobody lends one
+
+            self._http = self._owned = HttpClient()
+        credentials = self._credentials()
+        if await credentials.get_key(self._send) is None:
+            raise explain(aws.NoCredentialsFound(), "open", self._where())
+        self._client = Client(
+            http=self._send,
+            credentials=credentials,
+            region=self._region,
+            endpoint=URL(self._endpoint) if self._endpoint else None,
+            throttle_config=StaticDelayRetry(time_limit_secs=-1, delay=0),  # one attempt: repeats are made in call()
+        )
+        try:
+            if self._endpoint:
+                await asyncio.gather(*map(self._make_table, self._tables))
+            else:
+                await self.get("registry", {"id": {"S": "ping"}})
+        except StateError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of what ``open`` took; idempotent."""
+        self._client = None
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            self._http = None
+            await owned.aclose()
+
+    async def call(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """One operation of DynamoDB's API, repeated after passing failures.
+
+        Raises ``StateConflict`` if a condition did not hold and ``StateError`` if there is no answer in time.
+        """
+        failure: Exception = TimeoutError()
+        try:
+            async with asyncio.timeout(BUDGET):
+                for pause in (*PAUSES, 0.0):
+                    try:
+                        return await self._opened().send_request(action=action, payload=payload)
+                    except (aws.AIODynamoError, UpstreamError) as error:
+                        failure = error
+                        if not _passes(error):
+                            break
+                    await asyncio.sleep(random.uniform(0, pause))
+        except TimeoutError:
+            pass
+        except ValueError as error:
+            failure = error
+        raise explain(failure, f"{action} on {payload.get('TableName', self.table('*'))}", self._where()) from failure
+
+    async def get(self, kind: str, key: Item) -> Item | None:
+        """The item with this key as it is now, or ``None``."""
+        answer = await self.call("GetItem", {"TableName": self.table(kind), "Key": key, "ConsistentRead": True})
+        item: Item | None = answer.get("Item")
+        return item
+
+    async def put(self, kind: str, item: Item, condition: str, values: Item | None = None) -> None:
+        """Write a whole item, once, if the condition holds of the one that is there; else ``StateConflict``."""
+        token = uuid4().hex
+        payload = {
+            "TableName": self.table(kind),
+            "Item": item | {"written_by": {"S": token}},
+            "ConditionExpression": condition,
+        }
+        if values:
+            payload["ExpressionAttributeValues"] = values
+        hash_key = self._tables[kind]["KeySchema"][0]["AttributeName"]
+        try:
+            await self.call("PutItem", payload)
+        except StateConflict:
+            if not await self.wrote(kind, {hash_key: item[hash_key]}, token):
+                raise
+
+    async def update(
+        self, kind: str, key: Item, change: str, condition: str, *, values: Item, names: dict[str, str] | None = None
+    ) -> Item:
+        """Change an item, once, if the condition holds of it; answers the item after it, else ``StateConflict``."""
+        token = uuid4().hex
+        payload = {
+            "TableName": self.table(kind),
+            "Key": key,
+            "UpdateExpression": f"{change}, written_by = :written_by",
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values | {":written_by": {"S": token}},
+            "ReturnValues": "ALL_NEW",
+        }
+        if names:
+            payload["ExpressionAttributeNames"] = names
+        try:
+            item: Item = (await self.call("UpdateItem", payload))["Attributes"]
+            return item
+        except StateConflict:
+            if written := await self.wrote(kind, key, token):
+                return written
+            raise
+
+    async def wrote(self, kind: str, key: Item, token: str) -> Item | None:
+        """The item, if it was last written with this token: then an earlier attempt of the same call has done it."""
+        item = await self.get(kind, key)
+        return item if item and item.get("written_by") == {"S": token} else None
+
+    async def pages(self, action: str, payload: dict[str, Any]) -> AsyncIterator[list[Item]]:
+        """The pages of a ``Query`` or ``Scan``, each a call of its own."""
+        while True:
+            answer = await self.call(action, payload)
+            yield answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            payload = payload | {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    async def batch(self, action: str, requests: dict[str, Any], undone: str) -> list[dict[str, Any]]:
+        """The answers to a batch, sent again for what the server left; ``undone`` names that in its answer."""
+        answers = []
+        for pause in (*PAUSES, 0.0):
+            answers.append(await self.call(action, {"RequestItems": requests}))
+            requests = answers[-1].get(undone) or {}
+            if not requests:
+                return answers
+            await asyncio.sleep(random.uniform(0, pause))
+        raise StateError(f"{action}: {self._where()} left a part of the batch undone each time: it is too busy")
+
+    async def ping(self) -> None:
+        """Raise ``StateError`` unless a write and a read work now."""
+        key = {"id": {"S": "ping"}}
+        item = key | {"at": {"N": repr(self.clock())}}
+        await asyncio.gather(
+            self.call("PutItem", {"TableName": self.table("registry"), "Item": item}), self.get("registry", key)
+        )
+
+    def _opened(self) -> Client:
+        if self._client is None:
+            raise StateError(f"the state at {self._where()} is not open")
+        return self._client
+
+    def _where(self) -> str:
+        return self._endpoint or f"DynamoDB in {self._region}"
+
+    def _credentials(self) -> Credentials:
+        if not self._endpoint:
+            return Credentials.auto()
+        chain = ChainCredentials([EnvironmentCredentials(), FileCredentials(), ContainerMetadataCredentials()])
+        return StaticCredentials(NOBODY) if chain.is_disabled() else chain
+
+    async def _send(self, request: Request) -> Response:
+        """What aiodynamo wants of an HTTP client."""
+        assert self._http is not None
+        try:
+            response = await self._http.request(
+                request.method,
+                request.url,
+                headers=list((request.headers or {}).items()),
+                body=request.body or b"",
+                deadline=asyncio.get_running_loop().time() + ATTEMPT,
+                connect_timeout=CONNECT,
+            )
+            return Response(response.status, await response.read())
+        except UpstreamError as error:
+            raise RequestFailed(error) from error
+
+    async def _make_table(self, kind: str) -> None:
+        name = self.table(kind)
+        try:
+            async with asyncio.timeout(OPENING):
+                status = await self._status(name) or await self._create(name, self._tables[kind])
+                while status != "ACTIVE":
+                    await asyncio.sleep(LOOK)
+                    status = await self._status(name)
+        except TimeoutError:
+            raise StateError(f"the new table {name} at {self._where()} is not ready after {OPENING:g} s") from None
+
+    async def _status(self, name: str) -> str:
+        """The state of a table; empty if there is none."""
+        try:
+            return str((await self.call("DescribeTable", {"TableName": name}))["Table"]["TableStatus"])
+        except StateError as error:
+            if isinstance(error.__cause__, aws.TableNotFound):
+                return ""
+            raise
+
+    async def _create(self, name: str, shape: dict[str, Any]) -> str:
+        """Make a table; answers its state. Another process may make it at the same moment."""
+        expiry = {"AttributeName": "expires", "Enabled": True}
+        try:
+            made = await self.call("CreateTable", {"TableName": name, "BillingMode": "PAY_PER_REQUEST", **shape})
+            await self.call("UpdateTimeToLive", {"TableName": name, "TimeToLiveSpecification": expiry})
+        except StateError as error:
+            if isinstance(error.__cause__, aws.ResourceInUse | aws.TableInUse):
+                return "CREATING"
+            raise
+        return str(made["TableDescription"]["TableStatus"])
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same call may well succeed a moment later."""
+    if isinstance(error, aws.TransactionCanceled):
+        return "ConditionalCheckFailed" not in _reasons(error) and not {"ValidationError"} & _reasons(error)
+    if isinstance(error, aws.UnknownError):
+        return error.status == 429 or error.status >= 500
+    return isinstance(error, _PASSING)
+
+
+def _reasons(error: aws.TransactionCanceled) -> set[str]:
+    return {reason.code for reason in error.cancellation_reasons if reason}
+
+
+def explain(error: Exception, doing: str, where: str) -> StateError:
+    """What went wrong with a call, and what a person can do."""
+    if isinstance(error, aws.ConditionalCheckFailed) or (
+        isinstance(error, aws.TransactionCanceled) and "ConditionalCheckFailed" in _reasons(error)
+    ):
+        return StateConflict(f"a condition of {doing} did not hold")
+    if isinstance(error, aws.TableNotFound):
+        return StateError(
+            f"{doing}: there is no such table at {where}; it is made by the stack of infra/state.yaml, which belongs to"
+            " template.yaml: deploy that with `sam deploy`, or correct the prefix and region in PENSTOCK_STATE_URL"
+        )
+    if isinstance(error, aws.AccessDenied):
+        return StateError(
+            f"{doing}: AWS does not allow it; add it to the policy of this role. AWS says: {_said(error)}"
+        )
+    if isinstance(error, _UNSIGNED):
+        return StateError(
+            f"{doing}: AWS credentials are missing or refused at {where}; set AWS_ACCESS_KEY_ID and"
+            f" AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role{_said(error)}"
+        )
+    if isinstance(error, TimeoutError | UpstreamError):
+        return StateError(f"{doing}: no answer from {where} within {BUDGET:g} s{_said(error)}; is it running?")
+    if isinstance(error, aws.UnknownError | ValueError):
+        return StateError(
+            f"{doing}: what answers at {where} is not DynamoDB; correct the endpoint in PENSTOCK_STATE_URL"
+        )
+    return StateError(f"{doing}: {where} refused it ({type(error).__name__}){_said(error)}")
+
+
+def _said(error: Exception) -> str:
+    """The server's own words, where there are any."""
+    answer = error.args[0] if error.args else ""
+    words = answer.get("message") or answer.get("Message") if isinstance(answer, dict) else answer
+    return f": {words}" if words else ""

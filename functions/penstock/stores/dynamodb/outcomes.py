@@ -1,0 +1,153 @@
+"""The outcome ledger in DynamoDB.
+
+An outcome's partition is its request id, so that writes spread evenly and a repeat meets the item that is there. Two
+indexes list the newest, of all and of one key. One partition of an index takes a thousand writes a second, so each
+index has ``PARTS`` of them, and a listing asks them all and merges. Listings may lag behind by a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import StateConflict
+from penstock.schema.outcome import Outcome, Usage
+from penstock.stores._items import Item, dump, load
+
+if TYPE_CHECKING:
+    from penstock.stores.dynamodb.connection import Connection
+
+VERSION = 1
+PARTS = 8
+RETENTION = 90 * 86400.0  # seconds after its start that an outcome is kept
+READS = 100  # items in one BatchGetItem
+WRITES = 25  # items in one BatchWriteItem
+
+
+def _index(name: str, part: str) -> dict[str, Any]:
+    keys = [{"AttributeName": part, "KeyType": "HASH"}, {"AttributeName": "started_at", "KeyType": "RANGE"}]
+    return {"IndexName": name, "KeySchema": keys, "Projection": {"ProjectionType": "ALL"}}
+
+
+TABLE: dict[str, Any] = {
+    "AttributeDefinitions": [
+        {"AttributeName": "request_id", "AttributeType": "S"},
+        {"AttributeName": "time_part", "AttributeType": "S"},
+        {"AttributeName": "key_part", "AttributeType": "S"},
+        {"AttributeName": "started_at", "AttributeType": "N"},
+    ],
+    "KeySchema": [{"AttributeName": "request_id", "KeyType": "HASH"}],
+    "GlobalSecondaryIndexes": [_index("by_time", "time_part"), _index("by_key", "key_part")],
+}
+
+OUTCOME_IS_NEW = "attribute_not_exists(request_id)"
+OUTCOME_IS_ALIVE = "expires > :now"
+
+
+class Outcomes:
+    """The store's part that keeps the ledger."""
+
+    _db: Connection
+
+    async def record_outcomes(self, outcomes: Sequence[Outcome]) -> int:
+        """Append to the ledger, once a request id; answers how many were new. A repeat changes nothing."""
+        distinct = list({outcome.request_id: outcome for outcome in reversed(outcomes)}.values())
+        if len(distinct) == 1:
+            return await self._record_one(distinct[0])
+        return sum([await self._record_many(distinct[at : at + READS]) for at in range(0, len(distinct), READS)])
+
+    async def list_outcomes(self, *, key_id: str | None = None, since: float = 0.0, limit: int = 100) -> list[Outcome]:
+        """Newest first, at most ``limit``, those that started at or after ``since``."""
+        if limit < 1:
+            return []
+        if key_id is None:
+            partitions = [("by_time", "time_part", str(part)) for part in range(PARTS)]
+        else:
+            partitions = [("by_key", "key_part", f"{key_id}#{part}") for part in range(PARTS)]
+        found = await asyncio.gather(*(self._newest(*partition, since, limit) for partition in partitions))
+        merged = heapq.merge(*found, key=lambda outcome: outcome.started_at, reverse=True)
+        return list(islice(merged, limit))
+
+    async def prune_outcomes(self, before: float) -> int:
+        """Nothing: the table's own expiry forgets what is older than ``RETENTION``."""
+        return 0
+
+    async def _record_one(self, outcome: Outcome) -> int:
+        """One conditional write: exact, and one round trip, for a Lambda function that ends each request with it."""
+        try:
+            await self._db.put("outcomes", _dump(outcome), OUTCOME_IS_NEW)
+        except StateConflict:
+            return 0
+        return 1
+
+    async def _record_many(self, outcomes: Sequence[Outcome]) -> int:
+        """Batches cannot be conditional: look first, then write what is missing.
+
+        Two processes that write the same outcomes at once may both count them; the ledger holds them once all the same.
+        """
+        table = self._db.table("outcomes")
+        keys = [{"request_id": {"S": outcome.request_id}} for outcome in outcomes]
+        wanted = {table: {"Keys": keys, "ProjectionExpression": "request_id", "ConsistentRead": True}}
+        answers = await self._db.batch("BatchGetItem", wanted, "UnprocessedKeys")
+        known = {item["request_id"]["S"] for answer in answers for item in answer["Responses"].get(table, ())}
+        puts = [{"PutRequest": {"Item": _dump(outcome)}} for outcome in outcomes if outcome.request_id not in known]
+        slices = [puts[at : at + WRITES] for at in range(0, len(puts), WRITES)]
+        await asyncio.gather(*(self._db.batch("BatchWriteItem", {table: part}, "UnprocessedItems") for part in slices))
+        return len(puts)
+
+    async def _newest(self, index: str, attribute: str, part: str, since: float, limit: int) -> list[Outcome]:
+        query = {
+            "TableName": self._db.table("outcomes"),
+            "IndexName": index,
+            "KeyConditionExpression": f"{attribute} = :part AND started_at >= :since",
+            "FilterExpression": OUTCOME_IS_ALIVE,
+            "ExpressionAttributeValues": dump({":part": part, ":since": since, ":now": self._db.clock()}),
+            "ScanIndexForward": False,
+            "Limit": limit,
+        }
+        found: list[Outcome] = []
+        async for page in self._db.pages("Query", query):
+            found += map(_load, page)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+
+def _dump(outcome: Outcome) -> Item:
+    part = zlib.crc32(outcome.request_id.encode()) % PARTS
+    usage = outcome.usage
+    return dump(
+        {
+            "request_id": outcome.request_id,
+            "v": VERSION,
+            "time_part": str(part),
+            "key_part": f"{outcome.key_id}#{part}",
+            "expires": int(outcome.started_at + RETENTION),
+            "started_at": outcome.started_at,
+            "duration": outcome.duration,
+            "key_id": outcome.key_id,
+            "owner": outcome.owner,
+            "endpoint": outcome.endpoint,
+            "model": outcome.model,
+            "deployment": outcome.deployment,
+            "ended": outcome.ended,
+            "status": outcome.status,
+            "code": outcome.code,
+            "stream": outcome.stream,
+            "attempts": outcome.attempts,
+            "ttft": outcome.ttft,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "usage_reported": outcome.usage_reported,
+        }
+    )
+
+
+def _load(item: Item) -> Outcome:
+    return replace(load(Outcome, item), usage=load(Usage, item))

@@ -1,0 +1,49 @@
+"""State in one SQLite file, for any number of processes on one machine: ``sqlite:///relative`` or ``sqlite:////absolute``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from penstock.errors import SettingsError
+from penstock.stores.sqlite import jobs, keys, outcomes, registry
+from penstock.stores.sqlite.connection import Connection
+
+if TYPE_CHECKING:
+    from penstock.outbound import HttpClient
+
+_SCHEME = "sqlite:///"
+
+
+class SqliteStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs):
+    """A ``Store`` in the file behind ``db``; each part stands in its own module."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+
+    async def open(self) -> None:
+        """Make the file and its tables where they are missing."""
+        await self._db.open()
+
+    async def close(self) -> None:
+        """Close the file; idempotent."""
+        await self._db.close()
+
+    async def ping(self) -> None:
+        """Raise ``StateError`` unless the file takes a write now."""
+        await self._db.ping()
+
+
+def connect(url: str, client: HttpClient | None) -> SqliteStore:
+    """The store in the file that ``url`` names; nothing is touched before ``open``. ``client`` is not needed here.
+
+    Raises ``SettingsError`` if the URL names no file.
+    """
+    path = unquote(url.removeprefix(_SCHEME))
+    if not url.startswith(_SCHEME) or not path or "?" in url or path == ":memory:":
+        raise SettingsError(
+            f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db",
+            setting="PENSTOCK_STATE_URL",
+        )
+    return SqliteStore(Connection(Path(path), keys.TABLES + outcomes.TABLES + registry.TABLES + jobs.TABLES))
