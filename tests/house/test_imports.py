@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,11 @@ LIGHT_DOORS = [door for door in ("job_runner", "housekeeper") if (SOURCES / door
 WEB = ("penstock.app", "penstock.asgi", "penstock.dialects", "fastapi", "starlette", "mangum", "uvicorn")
 
 
-def loaded_by(door: str, folder: Path) -> set[str]:
+def loaded_by(door: str, environment: dict[str, str], folder: Path) -> set[str]:
     """Every module that one door's import brings into a fresh process, as Lambda sets it up."""
     ran = subprocess.run(
         [sys.executable, "-c", f"import json, sys, {door}.handler; print(json.dumps(sorted(sys.modules)))"],
-        env={**os.environ, **lambda_environment(), "PYTHONPATH": str(SOURCES)},
+        env=environment,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -30,21 +29,11 @@ def loaded_by(door: str, folder: Path) -> set[str]:
     return set(json.loads(ran.stdout.splitlines()[-1]))
 
 
-def lambda_environment() -> dict[str, str]:
-    """What template.yaml gives to a function, with credentials that open nothing."""
-    return {
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "PENSTOCK_STATE_URL": "dynamodb://penstock",
-        "PENSTOCK_QUEUE_URL": "sqs://penstock",
-        "PENSTOCK_CONFIG": "",
-    }
-
-
 @pytest.mark.parametrize("door", LIGHT_DOORS)
-def test_a_door_without_callers_loads_no_web_framework(door: str, tmp_path: Path) -> None:
-    web = sorted(module for module in loaded_by(door, tmp_path) if module.startswith(WEB))
+def test_a_door_without_callers_loads_no_web_framework(
+    door: str, lambda_environment: dict[str, str], tmp_path: Path
+) -> None:
+    web = sorted(module for module in loaded_by(door, lambda_environment, tmp_path) if module.startswith(WEB))
     assert not web, broken(f"{door} answers no HTTP, and starts faster without:", web)
 
 
