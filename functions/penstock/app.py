@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import time
 from collections.abc import Callable
 from random import getrandbits
 from typing import Any
@@ -41,7 +43,7 @@ class App:
             await self._lifespan(receive, send)
             return
         house = self._house or await self.open()
-        exchange = Exchange(scope, receive, send, f"req_{getrandbits(96):024x}", house)
+        exchange = Exchange(scope, receive, send, _request_id(), house)
         handler = self._hot.get((scope["method"], scope["path"]), self._cold)
         try:
             await handler(exchange)
@@ -60,6 +62,7 @@ class App:
                 house = self._build()
                 await house.open()
                 self._house = house
+                _spare_collector()
             return self._house
 
     async def close(self) -> None:
@@ -118,6 +121,18 @@ class App:
         generate = api.openapi
         api.openapi = lambda: _with_bodies(generate(), bodies)  # type: ignore[method-assign]
         return api
+
+
+def _spare_collector() -> None:
+    """Keep what start-up made out of every later collection, and collect less often: 5 % of all CPU (bench/)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def _request_id() -> str:
+    """An id that grows with time, so that the ledger is appended to: 48 bits of milliseconds, 48 random ones."""
+    return f"req_{int(time.time() * 1000):012x}{getrandbits(48):012x}"
 
 
 def _with_bodies(document: dict[str, Any], bodies: dict[str, Any]) -> dict[str, Any]:

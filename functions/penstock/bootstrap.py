@@ -34,6 +34,7 @@ class House:
     registry: ModelRegistry
     ledger: Ledger
     gateway: Gateway
+    key_header: bytes
 
     async def open(self) -> None:
         """Open the store. Raises ``StateError`` saying what is wrong with it."""
@@ -63,6 +64,7 @@ def build(settings: Settings) -> House:
         registry=registry,
         ledger=ledger,
         gateway=Gateway(registry, ledger, attempts=document.request.attempts),
+        key_header=document.auth.api_key_header.lower().encode(),
     )
 
 

@@ -47,14 +47,17 @@ def _split(url: str) -> tuple[_Origin, str, str]:
     return _Origin(tls, parts.hostname, port), target, host if parts.port is None else f"{host}:{port}"
 
 
-def _head(method: str, target: str, host: str, headers: Headers, length: int) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}"]
-    for name, value in headers:
-        if "\r" in value or "\n" in value:
-            raise ValueError(f"header {name} holds a line break")
-        lines.append(f"{name}: {value}")
-    lines.append("\r\n")
-    return "\r\n".join(lines).encode("latin-1", "replace")
+class Target:
+    """A place to send requests to, with what is the same in all of them already written."""
+
+    __slots__ = ("head", "origin")
+
+    def __init__(self, method: str, url: str, headers: Headers) -> None:
+        self.origin, path, host = _split(url)
+        lines = [f"{method} {path} HTTP/1.1", f"host: {host}", *(f"{name}: {value}" for name, value in headers)]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("an outgoing header holds a line break")
+        self.head = "\r\n".join(lines).encode("latin-1", "replace")
 
 
 class _Socket(asyncio.Protocol):
@@ -64,13 +67,16 @@ class _Socket(asyncio.Protocol):
         self.origin = origin
         self.idle_since = 0.0
         self.used = False
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self._waiter: asyncio.Future[None] | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.status = 0
-        self.headers: dict[str, str] = {}
+        self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
         self.heard = False
         self.error: Exception | None = None
@@ -80,14 +86,33 @@ class _Socket(asyncio.Protocol):
         self._until_close = False
         self._headers_done = False
         self._keep_alive = False
-        self._parser = httptools.HttpResponseParser(self)
 
-    def send(self, head: bytes, body: bytes) -> None:
-        """Start an exchange."""
+    def send(self, data: bytes, deadline: float) -> None:
+        """Start an exchange that must end by ``deadline``.
+
+        The timer of an earlier exchange serves again: it only has to come in time, and then looks at the deadline.
+        """
         if self.used:
             self._begin()
         self.used = True
-        self.transport.write(head + body)
+        self._deadline = deadline
+        if self._timer is None or self._timer.when() > deadline:
+            self._arm()
+        self.transport.write(data)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        if self.complete or self.error is not None:
+            return
+        if asyncio.get_running_loop().time() >= self._deadline:
+            self.fail(UpstreamTimeout(f"{self.origin.title} did not answer in time"))
+        else:
+            self._arm()
 
     # what asyncio calls
 
@@ -103,6 +128,8 @@ class _Socket(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if not self.complete and self.error is None:
             if self._until_close and self._headers_done and exc is None:
                 self.complete = True
@@ -115,13 +142,14 @@ class _Socket(asyncio.Protocol):
     # what httptools calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self._headers_done = True
-            self._until_close = "content-length" not in self.headers and "transfer-encoding" not in self.headers
+            names = [name for name, _ in self.headers]
+            self._until_close = b"content-length" not in names and b"transfer-encoding" not in names
 
     def on_body(self, data: bytes) -> None:
         self._body.append(data)
@@ -132,7 +160,7 @@ class _Socket(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.status < 200:
-            self.headers = {}
+            self.headers = []
         else:
             self.complete = True
             self._keep_alive = self._parser.should_keep_alive()  # the parser knows it only now
@@ -194,14 +222,18 @@ class _Socket(asyncio.Protocol):
 class Response:
     """An answer whose body may still be coming. Close it, or read it to its end."""
 
-    __slots__ = ("_client", "_socket", "_timer", "headers", "status")
+    __slots__ = ("_client", "_headers", "_socket", "status")
 
-    def __init__(self, client: HttpClient, socket: _Socket, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, client: HttpClient, socket: _Socket) -> None:
         self._client = client
         self._socket: _Socket | None = socket
-        self._timer = timer
+        self._headers = socket.headers
         self.status = socket.status
-        self.headers = socket.headers
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by their lower-case names; the last of a repeated one."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
 
     async def chunk(self) -> bytes:
         """The next bytes of the body as they came, ``b""`` at its end.
@@ -231,7 +263,6 @@ class Response:
         """Give the connection back, or cut it if the answer has not ended: the server sees that at once."""
         socket, self._socket = self._socket, None
         if socket is not None:
-            self._timer.cancel()
             self._client._release(socket)
 
 
@@ -253,21 +284,30 @@ class HttpClient:
         deadline: float,
         connect_timeout: float = 5.0,
     ) -> Response:
+        """``send`` to a place that is written to once."""
+        target = Target(method, url, headers)
+        return await self.send(target, body, deadline=deadline, connect_timeout=connect_timeout)
+
+    async def send(
+        self, target: Target, body: bytes, *, request_id: str = "", deadline: float, connect_timeout: float = 5.0
+    ) -> Response:
         """Send a request and wait for the head of its answer.
 
         ``deadline`` is on the event loop's clock and holds to the body's last byte; ``connect_timeout`` is in seconds.
         Raises ``UpstreamUnavailable`` (no connection), ``UpstreamTimeout`` and ``UpstreamProtocolError``.
         """
-        origin, target, host = _split(url)
-        head = _head(method, target, host, headers, len(body))
-        socket = self._take(origin)
+        named = f"\r\nx-request-id: {request_id}" if request_id else ""
+        last = f"{named}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        data = b"".join((target.head, last, body))
+        socket = self._take(target.origin)
         if socket is not None:
             try:
-                return await self._exchange(socket, head, body, deadline)
+                return await self._exchange(socket, data, deadline)
             except UpstreamUnavailable:
                 pass  # closed while it lay idle, before one byte of an answer: a fresh connection is the cure
-        socket = await self._connect(origin, min(connect_timeout, deadline - asyncio.get_running_loop().time()))
-        return await self._exchange(socket, head, body, deadline)
+        left = deadline - asyncio.get_running_loop().time()
+        socket = await self._connect(target.origin, min(connect_timeout, left))
+        return await self._exchange(socket, data, deadline)
 
     async def aclose(self) -> None:
         """Close every idle connection."""
@@ -279,17 +319,14 @@ class HttpClient:
             self._sweep.cancel()
             self._sweep = None
 
-    async def _exchange(self, socket: _Socket, head: bytes, body: bytes, deadline: float) -> Response:
-        expired = UpstreamTimeout(f"{socket.origin.title} did not answer in time")
-        timer = asyncio.get_running_loop().call_at(deadline, socket.fail, expired)
+    async def _exchange(self, socket: _Socket, data: bytes, deadline: float) -> Response:
         try:
-            socket.send(head, body)
+            socket.send(data, deadline)
             await socket.head()
         except BaseException:
-            timer.cancel()
             socket.transport.abort()
             raise
-        return Response(self, socket, timer)
+        return Response(self, socket)
 
     async def _connect(self, origin: _Origin, timeout: float) -> _Socket:
         if timeout <= 0:

@@ -42,7 +42,7 @@ class Gateway:
         with _Account(request, self.ledger) as account:
             for deployment in await self._admit(request):
                 with _Attempting(account, deployment):
-                    call = self._call(request, deployment)
+                    call = Call(request.endpoint, request.body, request.deadline, request.id)
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
@@ -63,7 +63,7 @@ class Gateway:
         with _Account(request, self.ledger) as account:
             for deployment in await self._admit(request):
                 with _Attempting(account, deployment):
-                    call = self._call(request, deployment)
+                    call = Call(request.endpoint, request.body, request.deadline, request.id)
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
                         async for batch in batches:
@@ -82,10 +82,6 @@ class Gateway:
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         return (await self.registry.candidates(request.model))[: self._attempts]
-
-    def _call(self, request: Request, deployment: Deployment) -> Call:
-        body = {**request.body, "model": deployment.upstream_model}
-        return Call(request.endpoint, body, request.deadline, request.id)
 
 
 class _Account:

@@ -12,7 +12,7 @@ from penstock.schema.outcome import Outcome
 
 log = logging.getLogger("penstock.ledger")
 
-LINGER = 0.05
+LINGER = 0.1
 RETRY = 1.0
 BATCH = 500
 CAPACITY = 20_000
@@ -20,7 +20,7 @@ CAPACITY = 20_000
 
 class Ledger:
     """Writes each outcome once. With ``immediate``, ``settle`` returns when it is written: for a process that may be
-    frozen or ended after its answer (Lambda); otherwise outcomes of 50 ms go together in one transaction.
+    frozen or ended after its answer (Lambda); otherwise outcomes of 100 ms go together in one transaction.
 
     ``tell`` is called with every batch that was written (log lines, metrics).
     """

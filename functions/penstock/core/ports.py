@@ -86,7 +86,7 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One call to one deployment: ``body`` in OpenAI's words with the upstream's model name.
+    """One call to one deployment: ``body`` is the caller's own, not to be changed, under the public model name.
 
     ``deadline`` is on the event loop's clock, in seconds. The provider lists in ``dropped`` the fields it left out.
     """

@@ -21,49 +21,52 @@ def frame(payloads: Sequence[bytes]) -> bytes:
 
 
 class EventDecoder:
-    """Bytes in, data payloads out, however the bytes are cut; CR, LF and CRLF all end a line.
+    """Bytes in, data payloads out, however the bytes are cut; CR, LF and CRLF all end a line. Blank data is no event.
 
     The lines of a multi-line event are joined by a space: its payload is JSON, to which line breaks are spaces.
     """
 
-    __slots__ = ("_parts", "_size")
+    __slots__ = ("_after_cr", "_parts", "_size")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
+        self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads that these bytes complete. Raises ``UpstreamProtocolError`` if one event has no end."""
+        if self._after_cr and data:  # a CRLF may be cut in two
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not data:
+            return []
         if self._parts:
             self._size += len(data)
             if self._size > MAX_EVENT:
                 raise UpstreamProtocolError(f"one event of the stream is longer than {MAX_EVENT} bytes")
+            ended = b"\n\n" in data or (data.startswith(b"\n") and self._parts[-1].endswith(b"\n"))
             self._parts.append(data)
-            if b"\n" not in data and b"\r" not in data and not self._parts[-2].endswith(b"\r"):
+            if not ended:
                 return []
             data = b"".join(self._parts)
             self._parts.clear()
-        held = b""
-        if b"\r" in data:
-            if data.endswith(b"\r"):  # its LF may come next
-                data, held = data[:-1], b"\r"
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *blocks, rest = data.split(b"\n\n")
-        rest += held
         self._size = len(rest)
         if rest:
             self._parts.append(rest)
         payloads = []
         for block in blocks:
-            if block.startswith(b"data: ") and b"\n" not in block:
-                payloads.append(block[6:])
-            elif (payload := _payload(block)) is not None:
+            payload = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _payload(block)
+            if payload and not payload.isspace():
                 payloads.append(payload)
         return payloads
 
     def rest(self) -> bytes | None:
         """The payload of an event that the stream ended before closing, if there is one."""
-        return _payload(b"".join(self._parts).replace(b"\r", b"\n"))
+        return _payload(b"".join(self._parts))
 
 
 def _payload(block: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ from penstock.core.fold import read_chunk
 from penstock.core.json import to_json
 from penstock.schema.outcome import Usage
 
+CLOSING_BRACE = ord("}")
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 
 
@@ -33,7 +34,7 @@ class Relay:
         self.payloads += len(batch)
         out = []
         for payload in batch:
-            if b'"usage"' in payload or not theirs or theirs not in payload:
+            if b'"usage"' in payload or not theirs or payload.count(theirs) != 1 or payload[-1] != CLOSING_BRACE:
                 if (rewritten := self._look_inside(payload)) is None:
                     continue
                 payload = rewritten

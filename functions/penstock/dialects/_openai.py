@@ -16,7 +16,7 @@ from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeade
 from penstock.errors import InvalidRequest, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import Request
 
-_ODD_NUMBER = re.compile(rb"[eE]\+?\d{3}")
+_CONTROL = re.compile(r"[^\b\t\n\f\r -\U0010ffff]")
 
 
 def error_document(error: PenstockError) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def error_headers(error: PenstockError) -> RawHeaders:
 
 def presented_key(exchange: Exchange) -> str | None:
     """The key of a request: ``Authorization: Bearer``, else the configured header (``X-API-Key``)."""
-    name = exchange.house.settings.document.auth.api_key_header.lower().encode()
+    name = exchange.house.key_header
     other = None
     for key, value in exchange.scope["headers"]:
         if key == b"authorization" and value[:7].lower() == b"bearer ":
@@ -118,8 +118,8 @@ def read_body(data: bytes, schema: type[BaseModel]) -> dict[str, Any]:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    if b"\\u00" in data or _ODD_NUMBER.search(data):
-        _refuse_odd_values(document, ())
+    if b"\\u00" in data:
+        _refuse_controls(document, ())
     try:
         schema.__pydantic_validator__.validate_python(document)
     except ValidationError as error:
@@ -127,20 +127,17 @@ def read_body(data: bytes, schema: type[BaseModel]) -> dict[str, Any]:
     return document
 
 
-def _refuse_odd_values(value: Any, path: tuple[str, ...]) -> None:
-    """Refuse control characters (all but those that JSON has a short escape for) and numbers too large for JSON."""
+def _refuse_controls(value: Any, path: tuple[str, ...]) -> None:
+    """Refuse control characters, all but those that JSON has a short escape for (docs/decisions/0005)."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_odd_values(key, path)
-            _refuse_odd_values(inner, (*path, key))
+            _refuse_controls(key, path)
+            _refuse_controls(inner, (*path, key))
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            _refuse_odd_values(inner, (*path, str(number)))
-    elif isinstance(value, str):
-        if any(character < " " and character not in "\b\t\n\f\r" for character in value):
-            raise _field_error(path, "holds a control character")
-    elif isinstance(value, float) and math.isinf(value):
-        raise _field_error(path, "is a number too large")
+            _refuse_controls(inner, (*path, str(number)))
+    elif isinstance(value, str) and _CONTROL.search(value):
+        raise _field_error(path, "holds a control character")
 
 
 def _first_mistake(error: ValidationError) -> InvalidRequest:

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from penstock.core.fold import fold
-from penstock.core.json import parse, to_json
+from penstock.core.json import parse, to_json, write
 from penstock.core.ports import Answer, Call
 from penstock.core.sse import DONE, EventDecoder
 from penstock.errors import UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
-from penstock.outbound import HttpClient, Response
+from penstock.outbound import HttpClient, Response, Target
 from penstock.providers._faults import fault, frame_fault
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.schema.model import Deployment, ModelCard
@@ -38,6 +38,7 @@ class OpenAI:
         if deployment.credential:
             headers.append(("authorization", f"Bearer {deployment.credential.reveal()}"))
         self._headers = (*headers, *deployment.headers)
+        self._targets: dict[str, Target] = {}
         self._generates: bool | None = None if profile.about else True
 
     async def complete(self, call: Call) -> Answer:
@@ -131,11 +132,13 @@ class OpenAI:
         deployment = self._deployment
         if self._generates is not True and call.endpoint != EMBEDDINGS:
             await self._check_kind(call)
-        response = await self._client.request(
-            "POST",
-            f"{self._base}/{call.endpoint}",
-            headers=(*self._headers, ("x-request-id", call.request_id)),
-            body=to_json(body),
+        target = self._targets.get(call.endpoint)
+        if target is None:
+            target = self._targets[call.endpoint] = Target("POST", f"{self._base}/{call.endpoint}", self._headers)
+        response = await self._client.send(
+            target,
+            write(body),
+            request_id=call.request_id,
             deadline=min(call.deadline, asyncio.get_running_loop().time() + deployment.timeout),
             connect_timeout=deployment.connect_timeout,
         )

@@ -24,7 +24,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from penstock.core.fold import fold
-from penstock.core.json import to_json
+from penstock.core.json import to_json, write
 from penstock.core.ports import Answer, Call
 from penstock.errors import (
     UpstreamBusy,
@@ -83,6 +83,7 @@ class Simulated:
         return [ModelCard("simulated/echo", self._deployment.provider, "simulated", int(time.time()), "echo")]
 
     def _settled(self, call: Call) -> dict[str, Any]:
+        write(call.body)  # refuses what could not be sent to a real engine
         asked = call.body.get("simulate")
         settled = {**self._options, **(asked if isinstance(asked, dict) else {})}
         wrong = [
