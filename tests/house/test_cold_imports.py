@@ -11,7 +11,7 @@ import pytest
 
 from tests.house.tree import SOURCES
 
-ROUNDS = 9
+ROUNDS = 7
 BUDGETS = {
     "http_api.handler": 1.5,
     "penstock.asgi, penstock.app": 1.5,
