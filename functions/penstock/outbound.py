@@ -123,7 +123,7 @@ class _Socket(asyncio.Protocol):
         self.heard = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(UpstreamProtocolError(f"{self.origin.title} sent what is not HTTP/1.1"))
         self._wake()
 
@@ -140,6 +140,10 @@ class _Socket(asyncio.Protocol):
         self._wake()
 
     # what httptools calls
+
+    def on_message_begin(self) -> None:
+        if self.complete:  # nobody asked for it, so it must not become the answer to the next request
+            raise UpstreamProtocolError(f"{self.origin.title} answered twice")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -251,12 +255,14 @@ class Response:
         """The whole body; ``UpstreamProtocolError`` if it is longer than ``limit`` bytes."""
         parts: list[bytes] = []
         size = 0
-        while data := await self.chunk():
-            parts.append(data)
-            size += len(data)
-            if size > limit:
-                self.close()
-                raise UpstreamProtocolError(f"the answer is longer than {limit} bytes")
+        try:
+            while data := await self.chunk():
+                parts.append(data)
+                size += len(data)
+                if size > limit:
+                    raise UpstreamProtocolError(f"the answer is longer than {limit} bytes")
+        finally:
+            self.close()
         return b"".join(parts)
 
     def close(self) -> None:

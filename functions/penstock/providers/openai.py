@@ -11,7 +11,7 @@ from penstock.core.fold import fold
 from penstock.core.json import parse, to_json, write
 from penstock.core.ports import Answer, Call
 from penstock.core.sse import DONE, EventDecoder
-from penstock.errors import UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
+from penstock.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
 from penstock.outbound import HttpClient, Response, Target
 from penstock.providers._faults import fault, frame_fault
 from penstock.providers._profiles import PROFILES, Profile
@@ -70,16 +70,18 @@ class OpenAI:
             if not kind.startswith("text/event-stream"):
                 raise await self._not_a_stream(response, kind)
             decoder = EventDecoder()
-            abort = self._profile.abort
+            begun = False
             while data := await response.chunk():
                 batch = decoder.feed(data)
                 done = DONE in batch
                 if done:
                     del batch[batch.index(DONE) :]
-                for payload in batch:
-                    if b'"error"' in payload or (abort and abort in payload):
-                        self._raise_error_frame(payload)
+                if error := self._error_in(batch):
+                    if begun and batch:  # it has a reader; a stream that has not begun moves on as a whole
+                        yield batch
+                    raise error
                 if batch:
+                    begun = True
                     yield batch
                 if done:
                     await self._finish(response)
@@ -150,16 +152,24 @@ class OpenAI:
             raise fault(response.status, response.headers, detail, deployment.provider, self._profile)
         return response
 
-    def _raise_error_frame(self, payload: bytes) -> None:
+    def _error_in(self, batch: list[bytes]) -> UpstreamError | None:
+        """The failure that a payload of the batch stands for, if one does; the batch keeps what came before it."""
+        abort = self._profile.abort
+        for number, payload in enumerate(batch):
+            if b'"error"' in payload and (error := self._error_frame(payload)):
+                del batch[number:]
+                return error
+            if abort and abort in payload:
+                del batch[number:]
+                return UpstreamProtocolError(f"{self._deployment.provider} gave up in mid-answer")
+        return None
+
+    def _error_frame(self, payload: bytes) -> UpstreamError | None:
         try:
             document = parse(payload)
         except ValueError:
-            return
-        if error := frame_fault(document, self._deployment.provider, self._profile):
-            raise error
-        for choice in (document.get("choices") or ()) if self._profile.abort else ():
-            if choice.get("finish_reason") == "abort":
-                raise UpstreamProtocolError(f"{self._deployment.provider} gave up in mid-answer")
+            return None
+        return frame_fault(document, self._deployment.provider, self._profile)
 
     async def _check_kind(self, call: Call) -> None:
         """Refuse a chat with an engine that only embeds, before it is sent."""
