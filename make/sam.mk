@@ -6,15 +6,17 @@ UV = $(or $(wildcard .venv/bin/uv),uv)
 ARCHITECTURE ?= arm64
 PYTHON_VERSION ?= 3.13
 
-.PHONY: sam sam-lock
-sam: $(SAM) ## check the AWS template and build the four Lambda functions into .aws-sam/ (ARCHITECTURE= PYTHON_VERSION=)
-sam: export SAM_CLI_TELEMETRY := 0
-sam: export AWS_DEFAULT_REGION ?= us-east-1
-sam:
-	@$(SAM) validate --lint
-	@$(SAM) validate --lint --template infra/state.yaml
+.PHONY: sam sam-check sam-lock
+sam sam-check: export SAM_CLI_TELEMETRY := 0
+sam sam-check: export AWS_DEFAULT_REGION ?= us-east-1
+
+sam: sam-check ## check the AWS template and build the four Lambda functions into .aws-sam/ (ARCHITECTURE= PYTHON_VERSION=)
 	@ARCHITECTURE="$(ARCHITECTURE)" PYTHON_VERSION="$(PYTHON_VERSION)" \
 		$(SAM) build --parameter-overrides "Architecture=$(ARCHITECTURE) Runtime=python$(PYTHON_VERSION)"
+
+sam-check: $(SAM) ## check the AWS template alone
+	@$(SAM) validate --lint
+	@$(SAM) validate --lint --template infra/state.yaml
 
 $(SAM): make/sam-requirements.txt | install
 	@echo "penstock: installing the SAM CLI $(SAM_VERSION)"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from penstock import settings
 from penstock.bootstrap import build_housekeeper
 
 # One loop for the life of the instance: a connection opened by one invocation serves the next.
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
-housekeeper = build_housekeeper()
+house, housekeeper = build_housekeeper(settings.load())
+loop.run_until_complete(house.open())
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
+from penstock import settings
 from penstock.bootstrap import build_runner
 
 log = logging.getLogger("penstock.job_runner")
 # One loop for the life of the instance: a connection opened by one invocation serves the next.
-asyncio.set_event_loop(asyncio.new_event_loop())
-runner = build_runner()
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+house, runner = build_runner(settings.load())
+loop.run_until_complete(house.open())
 batch = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
@@ -23,7 +26,7 @@ async def run(record: SQSRecord) -> None:
     try:
         await runner.run(record.body)
     except Exception as error:
-        # The message may hold a prompt: the log gets its id and the kind of failure, nothing of its text.
+        # A message may hold a prompt: the log gets its id and the kind of failure, nothing of its text.
         log.error("message %s failed with %s; the queue delivers it again", record.message_id, type(error).__name__)
         raise
 

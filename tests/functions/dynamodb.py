@@ -1,0 +1,77 @@
+"""DynamoDB on loopback (moto's server), behind a wire that notes which operation touches which table."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from moto.server import ThreadedMotoServer
+
+PREFIX = "penstock"
+MADE_AT_AN_ENDPOINT_OF_ONES_OWN = {"CreateTable", "DescribeTable", "UpdateTimeToLive"}
+
+
+class Wire(ThreadingHTTPServer):
+    """Forwards every call and keeps ``seen``: pairs of a table's kind and an IAM action."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Endpoint)
+        self.beyond = (host, port)
+        self.seen: set[tuple[str, str]] = set()
+        self.state_url = f"dynamodb://{PREFIX}?region=eu-west-1&endpoint=http://127.0.0.1:{self.server_address[1]}"
+
+    def note(self, operation: str, payload: dict[str, Any]) -> None:
+        """Keep what an operation does to which tables, as IAM names it."""
+        if operation in MADE_AT_AN_ENDPOINT_OF_ONES_OWN:
+            return
+        tables = list(payload.get("RequestItems", {})) or [payload["TableName"]]
+        self.seen |= {(table.removeprefix(f"{PREFIX}-"), f"dynamodb:{operation}") for table in tables}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A function that was killed leaves its connection; that is no failure of the wire."""
+
+
+class _Endpoint(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Wire
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.note(self.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))
+        onward = http.client.HTTPConnection(*self.server.beyond, timeout=30)
+        onward.request("POST", self.path, body, dict(self.headers))
+        answer = onward.getresponse()
+        content = answer.read()
+        onward.close()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/x-amz-json-1.0"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a test's own assertions speak."""
+
+
+@contextmanager
+def serve() -> Iterator[Wire]:
+    """Run an empty DynamoDB until the block ends."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    wire = Wire(*moto.get_host_and_port())
+    thread = threading.Thread(target=wire.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield wire
+    finally:
+        wire.shutdown()
+        wire.server_close()
+        thread.join()
+        moto.stop()

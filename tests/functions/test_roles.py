@@ -1,0 +1,106 @@
+"""Each function at work on DynamoDB, and its role held against what it did: enough, and nothing to spare."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock import plugs
+from penstock.schema.job import Job
+from penstock.schema.request import CHAT
+from tests.functions import adapter, doors, dynamodb, runtime_api, template
+
+LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:BatchWriteItem")}
+"""When outcomes had to wait for the store, they are written together."""
+REPEATED_WRITES = {("outcomes", "dynamodb:GetItem"), ("jobs", "dynamodb:GetItem")}
+"""When a condition fails, the item is read to learn whether this very call had written it."""
+DISCOVERY = {("registry", "dynamodb:PutItem")}
+"""When a provider is asked for its models, the answer is published."""
+
+
+@pytest.fixture
+def wire() -> Iterator[dynamodb.Wire]:
+    with dynamodb.serve() as wire:
+        yield wire
+
+
+@pytest.fixture
+def on_dynamodb(given: dict[str, str], wire: dynamodb.Wire) -> dict[str, str]:
+    return {**given, "PENSTOCK_STATE_URL": wire.state_url}
+
+
+def allowed(function: str) -> set[tuple[str, str]]:
+    """What the function's role lets it do with the tables."""
+    [policy] = template.resources("AWS::IAM::Role")[f"{function}Role"]["Policies"]
+    found = set()
+    for statement in policy["PolicyDocument"]["Statement"]:
+        [logical, attribute] = statement["Resource"]["Fn::GetAtt"]
+        if logical == "State":
+            kind = attribute.removeprefix("Outputs.").removesuffix("Arn").lower()
+            found |= {(kind, action) for action in statement["Action"]}
+    return found
+
+
+def assert_fits(function: str, wire: dynamodb.Wire, *rarely: set[tuple[str, str]]) -> None:
+    assert wire.seen
+    assert wire.seen <= allowed(function), "the role lacks what the function does"
+    assert allowed(function) <= wire.seen.union(*rarely), "the role allows what the function never does"
+
+
+def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    with runtime_api.serve() as api, doors.buffered("HttpApi", api, on_dynamodb, tmp_path / "log") as door:
+        assert door.call(doors.event("http_api_health"))["statusCode"] == 200
+        assert door.call(doors.event("http_api_models"))["statusCode"] == 200
+        assert door.call(doors.event("http_api_embeddings"))["statusCode"] == 200
+        stranger = doors.presenting(doors.event("http_api_models"), "a-key-that-only-the-store-could-know")
+        assert door.call(stranger)["statusCode"] == 401
+    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES)
+
+
+@pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
+def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    program = adapter.find()
+    with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
+        assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
+        assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
+        stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
+        assert door.invoke(stranger).wait().prelude["statusCode"] == 401
+    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY)
+
+
+def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    asyncio.run(accept(wire.state_url, "job-0001"))
+    wire.seen.clear()
+    with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
+        assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
+    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY)
+
+
+def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
+        assert door.call(doors.event("housekeeper_schedule"))["models"] == 1
+    assert_fits("Housekeeper", wire, DISCOVERY)
+
+
+def test_no_role_reaches_beyond_the_systems_own_resources() -> None:
+    for name, role in template.resources("AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role
+        for statement in role["Policies"][0]["PolicyDocument"]["Statement"]:
+            assert not [action for action in statement["Action"] if "*" in action], name
+            assert isinstance(statement["Resource"], dict), name
+    given = {function["Role"]["Fn::GetAtt"][0] for function in template.functions().values()}
+    assert len(given) == len(template.functions())
+
+
+async def accept(state_url: str, id: str) -> None:
+    """Put a job into the table, as the door that accepts jobs will."""
+    store = plugs.load("stores", "dynamodb").connect(state_url, None)
+    await store.open()
+    body = json.dumps({"model": "simulated/echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    await store.create_job(Job(id, "test", CHAT, body, time.time()))
+    await store.close()

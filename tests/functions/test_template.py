@@ -1,0 +1,134 @@
+"""template.yaml and infra/state.yaml: what the AWS system promises, read off the page."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.stores import dynamodb
+from tests.functions import template
+
+STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")}
+BUFFERED = {
+    ("GET", "/health"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{model+}"),
+    ("POST", "/v1/embeddings"),
+}
+
+
+def events(function: str, kind: str) -> list[dict[str, Any]]:
+    found = template.functions()[function].get("Events", {}).values()
+    return [event["Properties"] for event in found if event["Type"] == kind]
+
+
+def routes(function: str) -> set[tuple[str, str]]:
+    return {(event["Method"], event["Path"]) for event in events(function, "Api")}
+
+
+def test_every_route_stands_on_the_page_with_its_method() -> None:
+    assert routes("StreamApi") == STREAMED
+    assert routes("HttpApi") >= BUFFERED
+    every = [route for function in template.functions() for route in sorted(routes(function))]
+    assert len(every) == len(set(every))
+    assert not [route for route in every if route[0] == "ANY" or "proxy" in route[1]]
+
+
+def test_completions_are_streamed_for_up_to_15_minutes() -> None:
+    for event in events("StreamApi", "Api"):
+        assert event["ResponseTransferMode"] == "RESPONSE_STREAM"
+        assert event["TimeoutInMillis"] == 15 * 60 * 1000
+    assert template.functions()["StreamApi"]["Timeout"] == 15 * 60
+    assert template.variables("StreamApi")["AWS_LWA_INVOKE_MODE"] == "response_stream"
+
+
+def test_buffered_routes_end_before_api_gateway_gives_up() -> None:
+    assert template.functions()["HttpApi"]["Timeout"] <= 29
+
+
+def test_the_api_is_regional() -> None:
+    assert template.resources("AWS::Serverless::Api")["Api"]["EndpointConfiguration"] == {"Type": "REGIONAL"}
+
+
+@pytest.mark.parametrize("function", template.functions())
+def test_a_handler_is_there(function: str) -> None:
+    handler = template.functions()[function]["Handler"]
+    if handler.endswith(".sh"):
+        assert os.access(template.ROOT / "functions" / handler, os.X_OK)
+    else:
+        module, _, name = handler.rpartition(".")
+        assert name == "handler"
+        assert importlib.util.find_spec(module.replace("/", ".")) is not None
+
+
+def test_python_and_architecture_are_parameters_with_awss_newest_as_default() -> None:
+    page = template.read()
+    assert page["Globals"]["Function"]["Runtime"] == {"Ref": "Runtime"}
+    assert page["Globals"]["Function"]["Architectures"] == [{"Ref": "Architecture"}]
+    assert page["Parameters"]["Runtime"]["Default"] == "python3.13"
+    assert page["Parameters"]["Architecture"]["Default"] == "arm64"
+
+
+def test_failed_messages_come_back_alone_and_end_in_a_queue_of_their_own() -> None:
+    [source] = events("JobRunner", "SQS")
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    queues = template.resources("AWS::SQS::Queue")
+    assert queues["JobQueue"]["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["PoisonedJobs", "Arn"]}
+    assert queues["JobQueue"]["VisibilityTimeout"] >= template.functions()["JobRunner"]["Timeout"]
+
+
+def test_the_housekeeper_comes_on_a_schedule() -> None:
+    [schedule] = events("Housekeeper", "Schedule")
+    assert schedule["Schedule"].startswith("rate(")
+
+
+def test_secrets_are_not_echoed_and_have_no_value_on_the_page() -> None:
+    for name, parameter in template.read()["Parameters"].items():
+        if "Key" in name:
+            assert parameter["NoEcho"] is True
+            assert parameter["Default"] == ""
+
+
+def test_the_tables_are_the_stores_own() -> None:
+    tables = template.resources("AWS::DynamoDB::Table", "infra/state.yaml")
+    shapes = {
+        table["TableName"]["Fn::Sub"].removeprefix("${TablePrefix}-"): {
+            part: table[part]
+            for part in ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+            if part in table
+        }
+        for table in tables.values()
+    }
+    assert shapes == dynamodb.TABLES
+
+
+def test_the_tables_are_paid_by_the_call_and_outlive_the_stack() -> None:
+    page = template.read("infra/state.yaml")
+    for table in page["Resources"].values():
+        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+        assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert table["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+
+
+@pytest.mark.timeout(300)  # the SAM CLI is installed first
+@pytest.mark.skipif(Path(sys.prefix) != template.ROOT / ".venv", reason="make's own .venv is not what runs this")
+def test_the_sam_cli_finds_nothing_wrong() -> None:
+    checked = subprocess.run(
+        ["make", "--no-print-directory", "sam-check"],
+        cwd=template.ROOT,
+        env={**os.environ, "MAKEFLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("is a valid SAM Template") == 2
