@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from contextlib import aclosing
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from penstock.core.json import parse, to_json
+from penstock.core.json import to_json
+from penstock.dialects._body import read_body
 from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch
-from penstock.errors import InvalidRequest, NoDeploymentAvailable, PenstockError, UpstreamRefused
+from penstock.errors import NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import Request
-
-_CONTROL = re.compile(r"[^\b\t\n\f\r -\U0010ffff]")
 
 
 def error_document(error: PenstockError) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
     async def handle(exchange: Exchange) -> None:
         house = exchange.house
         caller = await house.keyring.authenticate(presented_key(exchange))
-        document = read_body(await exchange.body(), body)
+        document = await read_body(exchange, body)
         request = Request(
             id=exchange.request_id,
             endpoint=endpoint,
@@ -108,56 +106,3 @@ async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
         events.close()
     await house.ledger.settled()
     await exchange.write(b"", more=False)
-
-
-def read_body(data: bytes, schema: type[BaseModel]) -> dict[str, Any]:
-    """The document of a request body, checked once. Raises ``InvalidRequest`` naming the field at fault."""
-    try:
-        document = parse(data)
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(document, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    if b"\\u00" in data:
-        _refuse_controls(document, ())
-    try:
-        schema.__pydantic_validator__.validate_python(document)
-    except ValidationError as error:
-        raise _first_mistake(error) from None
-    return document
-
-
-def _refuse_controls(value: Any, path: tuple[str, ...]) -> None:
-    """Refuse control characters, all but those that JSON has a short escape for (docs/decisions/0005)."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_controls(key, path)
-            _refuse_controls(inner, (*path, key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _refuse_controls(inner, (*path, str(number)))
-    elif isinstance(value, str) and _CONTROL.search(value):
-        raise _field_error(path, "holds a control character")
-
-
-def _first_mistake(error: ValidationError) -> InvalidRequest:
-    """The mistake that went deepest, since of a union's branches that is the one the caller meant."""
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
-    mistake = max(mistakes, key=lambda m: (m["type"] == "missing" and len(m["loc"]) == 1, len(m["loc"])))
-    path = tuple(str(key) for key in mistake["loc"] if not _is_branch(key))
-    reason = "is required" if mistake["type"] == "missing" else _lower(mistake["msg"].removeprefix("Value error, "))
-    return _field_error(path, reason)
-
-
-def _is_branch(key: int | str) -> bool:
-    """Whether a part of a location names a branch of a union instead of a field."""
-    return isinstance(key, str) and (key in ("str", "int") or "[" in key)
-
-
-def _field_error(path: tuple[str, ...], reason: str) -> InvalidRequest:
-    field = ".".join(path).encode("utf-8", "replace").decode()[:200]
-    return InvalidRequest(f"{field or 'The body'}: {reason}." if field else f"The body {reason}.", param=field or None)
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,9 @@ def _model_name(value: str) -> str:
 
 ModelName = Annotated[str, AfterValidator(_model_name), Field(examples=["simulated/echo"])]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Texts = Annotated[list[str], Field(min_length=1)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenLists = Annotated[list[Tokens], Field(min_length=1)]
 
 
 class Wire(BaseModel):
@@ -35,14 +38,70 @@ class Message(Wire):
 
     role: Annotated[str, Field(min_length=1, max_length=64)]
     content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        extra = self.model_extra or {}
-        if "content" not in self.model_fields_set and not extra.keys() & {
-            "tool_calls", "function_call", "refusal", "audio", "reasoning_content"
-        }:  # fmt: skip
-            raise ValueError("a message needs 'content'")
+        if self.content is None and not self.model_fields_set & {"content", "tool_calls"}:
+            extra = self.model_extra or {}
+            if not extra.keys() & {"function_call", "refusal", "audio", "reasoning_content"}:
+                raise ValueError("needs 'content'")
+        return self
+
+
+class Function(Wire):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Wire):
+    """Something that the model may use: a function, or a kind that the provider knows."""
+
+    type: str = "function"
+    function: Function | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.type == "function" and self.function is None:
+            raise ValueError("needs 'function'")
+        return self
+
+
+class ChosenFunction(Wire):
+    """The name of a function."""
+
+    name: str
+
+
+class ToolChoice(Wire):
+    """The one tool that the model must use."""
+
+    type: str
+    function: ChosenFunction | None = None
+
+
+class JsonSchema(Wire):
+    """A JSON schema under a name."""
+
+    name: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+
+
+class ResponseFormat(Wire):
+    """The form of the answer: ``text``, ``json_object``, ``json_schema``, or one that the provider knows."""
+
+    type: str
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("needs 'json_schema'")
         return self
 
 
@@ -75,29 +134,30 @@ class ChatBody(Sampling):
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
 
 class CompletionBody(Sampling):
-    """``POST /v1/completions``."""
+    """``POST /v1/completions``. With ``echo``, no token at all is a way to have the prompt's own probabilities."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Texts | Tokens | TokenLists
     suffix: str | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
 
 
 class EmbeddingBody(Wire):
     """``POST /v1/embeddings``."""
 
     model: ModelName
-    input: str | list[str] | list[int] | list[list[int]]
-    encoding_format: Annotated[str, Field(pattern="^(float|base64)$")] | None = None
+    input: str | Texts | Tokens | TokenLists
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
     user: str | None = None

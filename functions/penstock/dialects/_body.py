@@ -1,0 +1,126 @@
+"""Reading the body of a request: once, strictly, and with words about what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from penstock.core.json import parse
+from penstock.dialects._exchange import Exchange
+from penstock.errors import InvalidRequest
+from penstock.schema.mistake import Path, mistakes, reason
+
+DEEPEST = 8
+"""Parts of a path that an error names."""
+SEARCHED = 1024 * 1024
+"""Bytes of a broken body in which the field at fault is looked for."""
+_CONTROL = re.compile(r"[^\b\t\n\f\r -\U0010ffff]")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
+_PLACE = re.compile(r" at line (\d+) column (\d+)$")
+_REASONS = {
+    "recursion limit": "is nested deeper than 200 levels",
+    "hex escape": "holds half of a surrogate pair, or an escape that is none",
+    "unicode code point": "holds bytes that are not UTF-8",
+    "control character": "holds a control character",
+    "number out of range": "is a number too large",
+}
+
+
+async def read_body(exchange: Exchange, schema: type[BaseModel]) -> dict[str, Any]:
+    """The document that the request carries, checked. Raises ``InvalidRequest`` naming the field at fault."""
+    kind = exchange.header(b"content-type")
+    if kind is not None and "json" not in kind.lower():  # a web page can send the others to any address unasked
+        raise InvalidRequest(
+            f"The body must be JSON, but its Content-Type is {kind[:100]!r}: send 'Content-Type: application/json'.",
+            param="Content-Type",
+        )
+    data = await exchange.body()
+    try:
+        document = parse(data)
+    except ValueError as error:
+        raise _unreadable(data, str(error), exchange.header(b"content-encoding")) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    if b"\\u00" in data:
+        _refuse_controls(document, ())
+    try:
+        schema.__pydantic_validator__.validate_python(document)
+    except ValidationError as error:
+        raise _worst(error, document) from None
+    return document
+
+
+def _refuse_controls(value: Any, path: Path) -> None:
+    """Refuse control characters, all but those that JSON has a short escape for (docs/decisions/0005)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_controls(key, path)
+            _refuse_controls(inner, (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _refuse_controls(inner, (*path, str(number)))
+    elif isinstance(value, str) and _CONTROL.search(value):
+        raise _field_error(path, "holds a control character")
+
+
+def _worst(error: ValidationError, document: dict[str, Any]) -> InvalidRequest:
+    """A missing field of the body itself, else what went deepest: of a union's branches the one that was meant."""
+    found = mistakes(error, document)
+    path, _ = max(found, key=lambda m: (m[1]["type"] == "missing" and len(m[0]) == 1, len(m[0])))
+    return _field_error(path, reason(mistake for where, mistake in found if where == path))
+
+
+def _unreadable(data: bytes, error: str, encoding: str | None) -> InvalidRequest:
+    """Why these bytes are no JSON, and in which field that shows."""
+    if not data.strip():
+        return InvalidRequest("The body is empty: send a JSON object.")
+    if (encoding or "identity") != "identity" or data.startswith(b"\x1f\x8b"):
+        return InvalidRequest("The body is compressed: send it as plain JSON.", param="Content-Encoding")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")) or b"\0" in data[:4]:
+        return InvalidRequest("The body must be UTF-8 without a byte order mark.")
+    place = _PLACE.search(error)
+    path = _path_at(_before(data, int(place[1]), int(place[2]))[:SEARCHED]) if place else ()
+    for sign, words in _REASONS.items():
+        if sign in error:
+            return _field_error(path, words)
+    return InvalidRequest(f"The body is not valid JSON: {error}.", param=_field(path))
+
+
+def _before(data: bytes, line: int, column: int) -> bytes:
+    start = 0
+    for _ in range(line - 1):
+        start = data.index(b"\n", start) + 1
+    return data[: start + max(column - 1, 0)]
+
+
+def _path_at(data: bytes) -> Path:
+    """The field at which this beginning of a JSON text breaks off."""
+    path: list[str | int] = []
+    last = b""
+    for match in _TOKEN.finditer(data):
+        token = match.group()
+        if token in b"{[":
+            path.append("" if token == b"{" else 0)
+        elif not path:
+            continue
+        elif token in b"}]":
+            path.pop()
+        elif token == b":":
+            path[-1] = last[1:-1].decode("utf-8", "replace")
+        elif token == b",":
+            path[-1] = path[-1] + 1 if isinstance(path[-1], int) else ""
+        else:
+            last = token
+    return tuple(str(part) for part in path if part != "")
+
+
+def _field(path: Path) -> str | None:
+    named = path if len(path) <= DEEPEST else (*path[:DEEPEST], "...")
+    return ".".join(part[:100] for part in named).encode("utf-8", "replace").decode() or None
+
+
+def _field_error(path: Path, words: str) -> InvalidRequest:
+    field = _field(path)
+    return InvalidRequest(f"{field}: {words}." if field else f"The body {words}.", param=field)
