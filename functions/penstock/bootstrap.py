@@ -17,8 +17,9 @@ from penstock.core.registry import ModelRegistry
 from penstock.errors import SettingsError
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
+from penstock.schema.config import Provider
 from penstock.schema.model import Deployment
-from penstock.settings import Provider, Settings
+from penstock.settings import Settings
 
 SIMULATED = "simulated"
 

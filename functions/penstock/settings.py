@@ -5,99 +5,17 @@ The only module that reads ``os.environ``. A mistake is one ``SettingsError``: f
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Literal
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import dataclass, field, replace
 
 from penstock.errors import SettingsError
+from penstock.schema.config import Document, Server
 from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
 
 DEFAULT_STATE = "sqlite:///.penstock/state.db"
 KEY_VARIABLES = ("ROUTER_API_KEY", "ROUTER_ALLOWED_API_KEYS", "API_KEYS")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class App(_Section):
-    """Names for people: shown by ``penstock doctor`` and ``/docs``."""
-
-    name: str = "Penstock"
-    version: str | None = None
-    environment: str | None = None
-
-
-class Server(_Section):
-    """Where ``penstock serve`` listens; the command line goes before it."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 8000
-
-
-class Auth(_Section):
-    """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one."""
-
-    mode: Literal["keys", "none"] = "keys"
-    api_keys: list[str] = []
-    api_key_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "X-API-Key"
-
-
-class Request(_Section):
-    """Bounds of one request: seconds for all attempts together, bytes of a body, attempts, seconds between pings."""
-
-    timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
-    attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    ping_interval: Annotated[float, Field(gt=0, le=15)] = 15.0
-
-
-class Logging(_Section):
-    """``level`` of the log lines on standard error; at ``INFO`` each request writes one."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "text"] = "json"
-
-
-class Model(_Section):
-    """A public model name and what the provider calls it."""
-
-    name: str
-    upstream: str
-
-
-class Provider(_Section):
-    """One place that answers: an engine or a vendor. Times in seconds; a lower ``priority`` is tried first."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    type: str
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = None
-    api_key_env: str | None = None
-    models: list[str | Model] = []
-    enabled: bool = True
-    priority: int = 1
-    timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    connect_timeout: Annotated[float, Field(gt=0, le=60)] = 5.0
-    custom_headers: dict[str, str] = {}
-    options: dict[str, str | int | float | bool] = {}
-
-
-class Document(_Section):
-    """``config.yaml``."""
-
-    app: App = App()
-    server: Server = Server()
-    auth: Auth = Auth()
-    request: Request = Request()
-    logging: Logging = Logging()
-    providers: list[Provider] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +50,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
-    document = _listening(read_document(path) if path else Document(), environ, host, port)
+    document = _listening(_document(path), environ, host, port)
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=queue or environ.get("PENSTOCK_QUEUE_URL", ""),
@@ -163,110 +81,21 @@ def client_key(environ: Mapping[str, str] | None = None) -> Secret | None:
     return None
 
 
-def read_document(path: str) -> Document:
-    """Check a configuration file as a whole. Raises ``SettingsError`` for its first mistake."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError("there is no such file; config.example.yaml is one to start from", where=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"cannot be read: {reason}", where=path) from None
-    tree = _compose(text, path)
-    values = yaml.safe_load(text) if tree is not None else {}
-    if not isinstance(values, dict):
-        raise SettingsError("must hold a mapping of sections such as 'providers:'", where=f"{path}:1")
-    try:
-        document = Document.model_validate(values)
-    except ValidationError as error:
-        raise _first_mistake(error, tree, path) from None
-    _check_providers(document, tree, path)
-    return document
+def _document(path: str) -> Document:
+    if not path:
+        return Document()
+    from penstock.config import read_document  # noqa: PLC0415 - only a file needs pydantic and PyYAML
 
-
-def _compose(text: str, path: str) -> yaml.Node | None:
-    try:
-        tree: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeats(tree, path)
-        yaml.safe_load(text)
-        return tree
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise SettingsError(f"is not YAML: {error.problem}", where=where) from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"is not YAML: {str(error).splitlines()[0]}", where=path) from None
-
-
-def _refuse_repeats(node: yaml.Node | None, path: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise SettingsError("is given twice", setting=str(key.value), where=f"{path}:{key.start_mark.line + 1}")
-            seen.add(key.value)
-            _refuse_repeats(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeats(value, path)
-
-
-def _first_mistake(error: ValidationError, tree: yaml.Node | None, path: str) -> SettingsError:
-    mistakes = error.errors(include_url=False, include_input=False)
-    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    keys = tuple(key for key in mistake["loc"] if not (isinstance(key, str) and key in ("str", "Model", "list[str]")))
-    message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1, cutoff=0.5)
-        message = "nothing reads this key" + (f"; did you mean {close[0]!r}?" if close else "")
-    return SettingsError(message, setting=".".join(map(str, keys)), where=f"{path}:{_line(tree, keys)}")
-
-
-def _known_keys(keys: tuple[int | str, ...]) -> list[str]:
-    """The keys of the section at this place of the document."""
-    section: type[BaseModel] = Document
-    for key in keys:
-        if isinstance(key, str):
-            section = {**globals(), "Providers": Provider, "Models": Model}.get(key.capitalize(), section)
-    return list(section.model_fields)
-
-
-def _line(tree: yaml.Node | None, keys: tuple[int | str, ...]) -> int:
-    """The line of the deepest part of the path that the file holds."""
-    line = 1
-    for key in keys:
-        if isinstance(tree, yaml.MappingNode):
-            pair = next(((k, v) for k, v in tree.value if k.value == str(key)), None)
-            if pair is None:
-                break
-            line, tree = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(tree, yaml.SequenceNode) and isinstance(key, int) and key < len(tree.value):
-            tree = tree.value[key]
-            line = tree.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _check_providers(document: Document, tree: yaml.Node | None, path: str) -> None:
-    names: set[str] = set()
-    for number, provider in enumerate(document.providers or ()):
-        if provider.name in names:
-            where = f"{path}:{_line(tree, ('providers', number, 'name'))}"
-            raise SettingsError(
-                f"{provider.name!r} is the name of two providers", setting="providers.name", where=where
-            )
-        names.add(provider.name)
+    return read_document(path)
 
 
 def _listening(document: Document, environ: Mapping[str, str], host: str | None, port: int | None) -> Document:
-    given = {"host": host or environ.get("PENSTOCK_HOST"), "port": port or environ.get("PENSTOCK_PORT")}
+    given = port or environ.get("PENSTOCK_PORT") or document.server.port
     try:
-        server = Server.model_validate(document.server.model_dump() | {k: v for k, v in given.items() if v})
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        raise SettingsError(mistake["msg"], setting=str(mistake["loc"][0])) from None
-    return document.model_copy(update={"server": server})
+        server = Server(host or environ.get("PENSTOCK_HOST") or document.server.host, int(given))
+    except ValueError:
+        raise SettingsError(f"{given!r} is no number from 1 to 65535", setting="port") from None
+    return replace(document, server=server)
 
 
 def _keys(document: Document, environ: Mapping[str, str]) -> dict[str, Caller]:

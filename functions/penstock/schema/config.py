@@ -1,0 +1,112 @@
+"""``config.yaml`` as records: what may be said, what holds where nothing is said, and what is out of bounds.
+
+Types are checked by ``penstock.config`` when a file is read; bounds are checked here, whoever makes a record. A
+``ValueError`` begins with the field's name. Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HEADER = re.compile(r"[A-Za-z0-9-]+")
+_URL = re.compile(r"https?://[^\s/]+\S*")
+
+
+def _require(name: str, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: must be {wanted}")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where ``penstock serve`` listens; the command line goes before it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    def __post_init__(self) -> None:
+        _require("port", 1 <= self.port <= 65535, "from 1 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one."""
+
+    mode: Literal["keys", "none"] = "keys"
+    api_keys: list[str] = field(default_factory=list)
+    api_key_header: str = "X-API-Key"
+
+    def __post_init__(self) -> None:
+        _require(
+            "api_key_header", bool(_HEADER.fullmatch(self.api_key_header)), "a header's name: letters, digits and -"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of one request: time for all attempts together, bytes of its body, attempts, silence between pings."""
+
+    timeout: float = 300.0
+    max_body_bytes: int = 20 * 1024 * 1024
+    attempts: int = 3
+    ping_interval: float = 15.0
+
+    def __post_init__(self) -> None:
+        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        _require("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024")
+        _require("attempts", 1 <= self.attempts <= 20, "from 1 to 20")
+        _require("ping_interval", 0 < self.ping_interval <= 15, "more than 0 and at most 15 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Log lines on standard error; at ``INFO`` each request writes one."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "text"] = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A public model name, and what the provider calls it."""
+
+    name: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One place that answers: an engine or a vendor. A lower ``priority`` is tried first."""
+
+    name: str
+    type: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    models: list[str | Model] = field(default_factory=list)
+    enabled: bool = True
+    priority: int = 1
+    timeout: float = 300.0
+    connect_timeout: float = 5.0
+    custom_headers: dict[str, str] = field(default_factory=dict)
+    options: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require("name", bool(_NAME.fullmatch(self.name)), "1 to 64 letters, digits, dots, dashes and underscores")
+        fits = self.base_url is None or bool(_URL.fullmatch(self.base_url))
+        _require("base_url", fits, "an address such as http://127.0.0.1:30000/v1")
+        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        _require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The whole file. ``providers`` is ``None`` where it says nothing of them: then they are looked for."""
+
+    server: Server = Server()
+    auth: Auth = field(default_factory=Auth)
+    request: Bounds = Bounds()
+    logging: Logging = Logging()
+    providers: list[Provider] | None = None
