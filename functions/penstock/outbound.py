@@ -346,8 +346,9 @@ class HttpClient:
                 )
         except TimeoutError:
             raise UpstreamTimeout(f"{origin.title} took no connection within {timeout:.3g} s") from None
-        except gaierror as error:
-            raise UpstreamUnavailable(f"{origin.host} cannot be resolved: {error.strerror}") from None
+        except (gaierror, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, gaierror) else "it is no host name"
+            raise UpstreamUnavailable(f"{origin.host} cannot be resolved: {reason}") from None
         except ssl.SSLError as error:
             raise UpstreamUnavailable(f"TLS with {origin.title} failed: {error.reason or error}") from None
         except OSError as error:
