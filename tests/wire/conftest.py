@@ -28,7 +28,7 @@ async def nothing_is_left_to_the_loop() -> AsyncIterator[None]:
     unseen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
     yield
-    gc.collect()
+    gc.collect(1)
     assert not unseen
 
 

@@ -19,12 +19,11 @@ DONE = b"data: [DONE]\n\n"
 BOM = b"\xef\xbb\xbf"
 PATIENCE = 10.0
 
+Document = dict[str, Any]
 Script = Callable[["Call"], Awaitable[None]]
 
 
-def chunk(
-    content: str | None = None, finish: str | None = None, *, model: str = "engine-1", **top: Any
-) -> dict[str, Any]:
+def chunk(content: str | None = None, finish: str | None = None, *, model: str = "engine-1", **top: Any) -> Document:
     """A chunk of a chat completion as an engine sends it; ``top`` adds fields beside ``choices``."""
     delta = {} if content is None else {"role": "assistant", "content": content}
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -32,13 +31,13 @@ def chunk(
     return {**base, "choices": [choice], **top}
 
 
-def usage_chunk(prompt: int = 7, completion: int = 2, **details: Any) -> dict[str, Any]:
+def usage_chunk(prompt: int = 7, completion: int = 2, **details: Any) -> Document:
     """The chunk in which an engine counts the tokens."""
     usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, **details}
     return {**chunk(), "choices": [], "usage": usage}
 
 
-def completion(content: str = "Hello there", *, model: str = "engine-1", **top: Any) -> dict[str, Any]:
+def completion(content: str = "Hello there", *, model: str = "engine-1", **top: Any) -> Document:
     """A whole chat completion as an engine sends it."""
     choice = {
         "index": 0,
@@ -101,6 +100,7 @@ class Call:
         self.method, self.target, _ = lines[0].split(" ", 2)
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
         self.connection = wire.number
+        self.over = asyncio.Event()
 
     @property
     def json(self) -> Any:
@@ -157,6 +157,16 @@ class Call:
         """Wait until what was written is on its way, or the connection is closed."""
         await self._wire.drained()
 
+    async def stuck(self) -> None:
+        """Wait until nobody takes what was written."""
+        await self._wire.full.wait()
+
+    async def sent(self) -> None:
+        """Wait until the script has done all it does, and its client, in the same loop, has read it."""
+        await self.over.wait()
+        for _ in range(20):
+            await self.drained()
+
     def close(self) -> None:
         """Hang up politely, after what was written."""
         self._wire.transport.close()
@@ -179,6 +189,7 @@ class _Wire(asyncio.Protocol):
         self.number = 0
         self.gone = asyncio.Event()
         self.gone_at = 0.0
+        self.full = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -188,6 +199,7 @@ class _Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable.clear()
+        self.full.set()
 
     def resume_writing(self) -> None:
         self._writable.set()
@@ -251,7 +263,10 @@ class Upstream:
         async with self._arrived:
             self.calls.append(call)
             self._arrived.notify_all()
-        await self.script(call)
+        try:
+            await self.script(call)
+        finally:
+            call.over.set()
 
     async def close(self) -> None:
         """Cut what is open; raises what a script raised."""

@@ -34,7 +34,7 @@ class Relay:
         self.payloads += len(batch)
         out = []
         for payload in batch:
-            if b'"usage"' in payload or not theirs or payload.count(theirs) != 1 or payload[-1] != CLOSING_BRACE:
+            if not theirs or b'"usage"' in payload or not _plainly(theirs, payload):
                 if (rewritten := self._look_inside(payload)) is None:
                     continue
                 payload = rewritten
@@ -66,6 +66,12 @@ class Relay:
             return payload
         chunk["model"] = self._name
         return to_json(chunk)
+
+
+def _plainly(member: bytes, payload: bytes) -> bool:
+    """Whether the member stands in the outermost object, before any inner one, and the object seems whole."""
+    at = payload.find(member)
+    return at > 0 and payload.find(b"{", 1, at) < 0 and payload[-1] == CLOSING_BRACE
 
 
 def read_usage(usage: Any) -> Usage | None:
