@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from penstock import plugs, telemetry
 from penstock.core.gateway import Gateway
@@ -19,7 +18,7 @@ from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
 from penstock.schema.config import Provider
 from penstock.schema.model import Deployment
-from penstock.settings import Settings
+from penstock.settings import Settings, fault
 
 SIMULATED = "simulated"
 
@@ -71,12 +70,15 @@ def build(settings: Settings) -> House:
 
 def build_store(settings: Settings, client: HttpClient) -> Store:
     """The store of ``state_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
-    scheme = urlsplit(settings.state_url).scheme
+    scheme = settings.state_url.partition(":")[0]
+    if scheme not in plugs.names("stores"):
+        raise SettingsError(
+            f"{settings.state_url!r} names no store: write sqlite:///path.db or dynamodb://prefix",
+            setting="PENSTOCK_STATE_URL",
+        )
+    connect: Callable[[str, HttpClient], Store] = plugs.load("stores", scheme).connect
     try:
-        connect: Callable[[str, HttpClient], Store] = plugs.load("stores", scheme).connect
         return connect(settings.state_url, client)
-    except SettingsError as error:
-        raise SettingsError(error.message, setting="PENSTOCK_STATE_URL") from None
     except ValueError as error:
         raise SettingsError(str(error), setting="PENSTOCK_STATE_URL") from None
 
@@ -125,19 +127,18 @@ def _deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment]
 
 def _from_provider(provider: Provider, number: int, settings: Settings) -> Deployment:
     profile = PROFILES.get(provider.type)
-    where, setting = settings.config_path, f"providers.{number}"
+
+    def wrong(key: str, message: str) -> SettingsError:
+        return fault(settings.config_path, ["providers", number, key], message)
+
     if profile is None and provider.type not in plugs.names("providers"):
         known = ", ".join(sorted({*PROFILES, *plugs.names("providers")}))
-        raise SettingsError(
-            f"{provider.type!r} is not known; there are {known}", setting=f"{setting}.type", where=where
-        )
+        raise wrong("type", f"{provider.type!r} is not known; there are {known}")
     base_url = provider.base_url or (profile.base_url if profile else "")
     if not base_url and profile:
-        raise SettingsError(
-            f"type {provider.type!r} has no usual address: give one", setting=f"{setting}.base_url", where=where
-        )
+        raise wrong("base_url", f"type {provider.type!r} has no usual address: give one")
     if provider.options and profile:
-        raise SettingsError(f"type {provider.type!r} has no options", setting=f"{setting}.options", where=where)
+        raise wrong("options", f"type {provider.type!r} has no options")
     key_env = provider.api_key_env or (profile.key_env if profile else "")
     return Deployment(
         id=provider.name,

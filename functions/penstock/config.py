@@ -12,13 +12,14 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from pydantic_core import to_json
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from penstock.errors import SettingsError
 from penstock.schema import config as sections
 from penstock.schema.config import Document
+from penstock.schema.mistake import mistakes, reason
 
-Keys = tuple[int | str, ...]
+UNREAD = "unexpected_keyword_argument"
 
 for _section in vars(sections).values():
     if isinstance(_section, type) and is_dataclass(_section):
@@ -26,71 +27,112 @@ for _section in vars(sections).values():
 _DOCUMENT = TypeAdapter(Document)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: ``2026-01-01`` is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read_document(path: str) -> Document:
     """Check a configuration file as a whole. Raises ``SettingsError`` for its first mistake."""
+    tree, values = _parse(_read(path), path)
+    if not isinstance(values, dict):
+        raise _fault(tree, path, [], "must hold sections such as 'providers:'")
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        data = to_json({key: value for key, value in values.items() if value is not None})
+        document = _DOCUMENT.validate_json(data)  # strict, and yet mappings become records
+    except ValidationError as error:
+        raise _first_mistake(error, from_json(data), tree, path) from None
+    except ValueError:
+        raise SettingsError("holds what is no text, number, list or mapping", where=path) from None
+    _check_names(document, tree, path)
+    return document
+
+
+def fault(path: str, keys: list[int | str], message: str) -> SettingsError:
+    """A mistake that shows only once the file is put to use; ``keys`` lead to its place."""
+    return _fault(yaml.compose(_read(path), Loader=_Loader), path, keys, message)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError("there is no such file; config.example.yaml is one to start from", where=path) from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"cannot be read: {reason}", where=path) from None
-    tree, values = _parse(text, path)
-    try:
-        document = _DOCUMENT.validate_json(to_json(values, fallback=str))  # strict, and yet mappings become records
-    except ValidationError as error:
-        raise _first_mistake(error, tree, path) from None
-    _check_providers(document, tree, path)
-    return document
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"cannot be read: {why}", where=path) from None
 
 
 def _parse(text: str, path: str) -> tuple[yaml.Node | None, Any]:
     """The file as nodes, which know their lines, and as values."""
     try:
-        tree: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeats(tree, path)
-        return tree, {} if tree is None else yaml.safe_load(text)
+        tree: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+        values = {} if tree is None else yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, without dates
+        _refuse_repeats(tree, path, set())
+        return tree, values
     except yaml.MarkedYAMLError as error:
         where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else path
-        raise SettingsError(f"is not YAML: {error.problem}", where=where) from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"is not YAML: {str(error).splitlines()[0]}", where=path) from None
+        tab = " (a tab: indent with spaces)" if error.problem and r"'\t'" in error.problem else ""
+        raise SettingsError(f"is not YAML: {error.problem}{tab}", where=where) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(
+            f"is not YAML: it holds the control character {error.character:#x}", where=f"{path}:{line}"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SettingsError(f"is not YAML: {why}", where=path) from None
 
 
-def _refuse_repeats(node: yaml.Node | None, path: str) -> None:
+def _refuse_repeats(node: yaml.Node | None, path: str, walked: set[int], within: tuple[int, ...] = ()) -> None:
+    """Refuse a key that is given twice, and an alias inside of what it names. Others are walked through once."""
+    if node is None or (id(node) in walked and id(node) not in within):
+        return
+    if id(node) in within:
+        raise SettingsError("holds an alias of itself", where=f"{path}:{node.start_mark.line + 1}")
+    walked.add(id(node))
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, value in node.value:
-            if key.value in seen:
-                raise SettingsError("is given twice", setting=str(key.value), where=f"{path}:{key.start_mark.line + 1}")
-            seen.add(key.value)
-            _refuse_repeats(value, path)
+            if key.value in names:
+                raise SettingsError("is given twice", setting=key.value, where=f"{path}:{key.start_mark.line + 1}")
+            names.add(key.value)
+            _refuse_repeats(value, path, walked, (*within, id(node)))
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_repeats(value, path)
+            _refuse_repeats(value, path, walked, (*within, id(node)))
 
 
-def _first_mistake(error: ValidationError, tree: yaml.Node | None, path: str) -> SettingsError:
-    mistakes = error.errors(include_url=False, include_input=False)
-    unread = (m for m in mistakes if m["type"] == "unexpected_keyword_argument")
-    mistake = next(unread, max(mistakes, key=lambda m: len(m["loc"])))  # of a union's branches, the one that was meant
-    keys = tuple(key for key in mistake["loc"] if key not in ("str", "Model"))
-    message = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if mistake["type"] == "unexpected_keyword_argument":
+def _first_mistake(error: ValidationError, values: Any, tree: yaml.Node | None, path: str) -> SettingsError:
+    """An unread key, else what went deepest: of a union's branches the one that was meant."""
+    found = mistakes(error, values)
+    where, mistake = max(found, key=lambda m: (m[1]["type"] == UNREAD, len(m[0])))
+    keys: list[int | str] = [int(key) if key.isdigit() else key for key in where]
+    if mistake["type"] == UNREAD:
         close = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1, cutoff=0.5)
-        message = "nothing reads this key" + (f"; did you mean {close[0]!r}?" if close else "")
-    elif mistake["type"] == "value_error" and ": " in message:
-        name, message = message.split(": ", 1)
-        keys = (*keys, name)
-    elif mistake["type"] == "missing":
-        message = "is missing"
-    elif mistake["type"] == "dataclass_type":
-        message = "must hold a mapping of keys such as 'name:'" if keys else "must hold sections such as 'providers:'"
-    setting = ".".join(map(str, keys)) or None
-    return SettingsError(message, setting=setting, where=f"{path}:{_line(tree, keys)}")
+        return _fault(tree, path, keys, "nothing reads this key" + (f"; did you mean {close[0]!r}?" if close else ""))
+    words = reason(other for place, other in found if place == where)
+    if mistake["type"] == "value_error":
+        name, _, words = words.partition(": ")
+        keys.append(name)
+    return _fault(tree, path, keys, words.replace("an object", "a mapping") + _quotes(mistake, values, keys))
 
 
-def _known_keys(keys: Keys) -> list[str]:
+def _quotes(mistake: ErrorDetails, values: Any, keys: list[int | str]) -> str:
+    """What helps where a text looks like something else."""
+    if mistake["type"] != "string_type":
+        return ""
+    for key in keys:
+        values = values[key]
+    return "" if isinstance(values, (dict, list)) else ": put it in quotes"
+
+
+def _known_keys(keys: list[int | str]) -> list[str]:
     """The keys of the section at this place of the document."""
     section: Any = Document
     for key in keys:
@@ -106,7 +148,20 @@ def _section_in(hint: Any) -> Any:
     return next((found for part in get_args(hint) if (found := _section_in(part))), None)
 
 
-def _line(tree: yaml.Node | None, keys: Keys) -> int:
+def _check_names(document: Document, tree: yaml.Node | None, path: str) -> None:
+    names: set[str] = set()
+    for number, provider in enumerate(document.providers or ()):
+        if provider.name in names:
+            raise _fault(tree, path, ["providers", number, "name"], f"{provider.name!r} is the name of two providers")
+        names.add(provider.name)
+
+
+def _fault(tree: yaml.Node | None, path: str, keys: list[int | str], message: str) -> SettingsError:
+    setting = ".".join(map(str, keys)) or None
+    return SettingsError(message, setting=setting, where=f"{path}:{_line(tree, keys)}")
+
+
+def _line(tree: yaml.Node | None, keys: list[int | str]) -> int:
     """The line of the deepest part of the path that the file holds."""
     line = 1
     for key in keys:
@@ -121,14 +176,3 @@ def _line(tree: yaml.Node | None, keys: Keys) -> int:
         else:
             break
     return line
-
-
-def _check_providers(document: Document, tree: yaml.Node | None, path: str) -> None:
-    names: set[str] = set()
-    for number, provider in enumerate(document.providers or ()):
-        if provider.name in names:
-            where = f"{path}:{_line(tree, ('providers', number, 'name'))}"
-            raise SettingsError(
-                f"{provider.name!r} is the name of two providers", setting="providers.name", where=where
-            )
-        names.add(provider.name)

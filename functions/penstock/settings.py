@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from penstock.errors import SettingsError
-from penstock.schema.config import Document, Server
+from penstock.schema.config import Document
 from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
 
@@ -89,12 +89,21 @@ def _document(path: str) -> Document:
     return read_document(path)
 
 
+def fault(path: str, keys: list[int | str], message: str) -> SettingsError:
+    """A mistake in the configuration file that shows only once it is put to use, with its line."""
+    from penstock import config  # noqa: PLC0415 - only a file needs pydantic and PyYAML
+
+    return config.fault(path, keys, message)
+
+
 def _listening(document: Document, environ: Mapping[str, str], host: str | None, port: int | None) -> Document:
-    given = port or environ.get("PENSTOCK_PORT") or document.server.port
+    given = port if port is not None else environ.get("PENSTOCK_PORT") or document.server.port
     try:
-        server = Server(host or environ.get("PENSTOCK_HOST") or document.server.host, int(given))
+        host = host or environ.get("PENSTOCK_HOST") or document.server.host
+        server = replace(document.server, host=host, port=int(given))
     except ValueError:
-        raise SettingsError(f"{given!r} is no number from 1 to 65535", setting="port") from None
+        setting = "--port" if port is not None else "PENSTOCK_PORT"
+        raise SettingsError(f"{str(given)!r} is no number from 1 to 65535", setting=setting) from None
     return replace(document, server=server)
 
 
@@ -117,11 +126,8 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
         if not name or not provider.enabled:
             continue
         if not environ.get(name):
-            raise SettingsError(
-                f"the environment variable {name} is not set: set it, or write 'enabled: false'",
-                setting=f"providers.{number}.api_key_env",
-                where=path,
-            )
+            message = f"the environment variable {name} is not set: set it, or write 'enabled: false'"
+            raise fault(path, ["providers", number, "api_key_env"], message)
         found[name] = Secret(environ[name])
     return found
 

@@ -9,10 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
+
+from penstock.schema.model import MODEL_NAME
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
+_MODELS = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
-_URL = re.compile(r"https?://[^\s/]+\S*")
+_VISIBLE = re.compile(r"[!-~]+")
+_VALUE = re.compile(r"[ -~\xa0-\xff]*")
 
 
 def _require(name: str, holds: bool, wanted: str) -> None:
@@ -20,15 +26,31 @@ def _require(name: str, holds: bool, wanted: str) -> None:
         raise ValueError(f"{name}: must be {wanted}")
 
 
+def _reachable(url: str) -> bool:
+    """Whether a client can make something of the address."""
+    try:
+        parts = urlsplit(url)
+        labels = (parts.hostname or "").rstrip(".").split(".")
+        whole = parts.port != 0 and not (parts.username or parts.query or parts.fragment)
+    except ValueError:
+        return False
+    named = all(0 < len(label) < 64 for label in labels)
+    return parts.scheme in ("http", "https") and named and whole and bool(_VISIBLE.fullmatch(url))
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where ``penstock serve`` listens; the command line goes before it."""
+    """Where ``penstock serve`` listens; the command line goes before it. ``grace`` is the time that open requests have
+    to finish once the server is told to stop.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    grace: int = 30
 
     def __post_init__(self) -> None:
         _require("port", 1 <= self.port <= 65535, "from 1 to 65535")
+        _require("grace", 0 <= self.grace <= 3600, "from 0 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +65,7 @@ class Auth:
         _require(
             "api_key_header", bool(_HEADER.fullmatch(self.api_key_header)), "a header's name: letters, digits and -"
         )
+        _require("api_keys", all(map(_VISIBLE.fullmatch, self.api_keys)), "keys of visible ASCII characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +117,13 @@ class Provider:
     options: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        names = [model if isinstance(model, str) else model.name for model in self.models]
         _require("name", bool(_NAME.fullmatch(self.name)), "1 to 64 letters, digits, dots, dashes and underscores")
-        fits = self.base_url is None or bool(_URL.fullmatch(self.base_url))
-        _require("base_url", fits, "an address such as http://127.0.0.1:30000/v1")
+        _require("base_url", self.base_url is None or _reachable(self.base_url), _ADDRESS)
+        _require("models", all(map(MODEL_NAME.fullmatch, names)), _MODELS)
+        _require("models", len(set(names)) == len(names), "a list that has each name once")
+        _require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
+        _require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
         _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
         _require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
 

@@ -24,6 +24,7 @@ _WORDS = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
+    "dataclass_type": "must be an object",
     "invalid_key": "must have names that are strings",
     "literal_error": "must be {expected}",
     "greater_than": "must be greater than {gt:g}",
