@@ -1,7 +1,5 @@
 """The door for jobs: a batch of SQS messages in, the identifiers of those to deliver again out."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from functools import cache
@@ -13,8 +11,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from penstock import bootstrap, settings
 
 log = logging.getLogger("penstock.job_runner")
-# One loop for the life of the instance: a connection opened by one invocation serves the next.
-loop = asyncio.new_event_loop()
+loop = asyncio.new_event_loop()  # one for the life of the instance: a connection serves the next invocation too
 asyncio.set_event_loop(loop)
 batch = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
