@@ -27,6 +27,7 @@ from penstock.core.fold import fold
 from penstock.core.json import to_json, write
 from penstock.core.ports import Answer, Call
 from penstock.errors import (
+    InvalidRequest,
     UpstreamBusy,
     UpstreamError,
     UpstreamProtocolError,
@@ -35,11 +36,19 @@ from penstock.errors import (
     UpstreamUnavailable,
 )
 from penstock.outbound import HttpClient
+from penstock.providers._example import example
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT, EMBEDDINGS
 
 DIMENSIONS = 64
 MAX_DIMENSIONS = 8192
+_OPTIONS = {
+    "ttft": (0, 3600),
+    "tokens_per_second": (0, 1e9),
+    "tokens": (1, 100_000),
+    "error": (400, 599),
+    "cut_after": (0, 100_000),
+}
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
 
@@ -84,18 +93,25 @@ class Simulated:
 
     def _settled(self, call: Call) -> dict[str, Any]:
         write(call.body)  # refuses what could not be sent to a real engine
-        asked = call.body.get("simulate")
-        settled = {**self._options, **(asked if isinstance(asked, dict) else {})}
-        wrong = [
-            name for name, value in settled.items() if isinstance(value, bool) or not isinstance(value, (int, float))
-        ]
-        if wrong or any(value < 0 or not math.isfinite(value) for value in settled.values()):
-            raise UpstreamRefused("the fields of 'simulate' are numbers from 0 up", status=400, param="simulate")
+        asked = call.body.get("simulate", {})
+        if not isinstance(asked, dict):
+            raise _wrong("simulate: must be an object")
+        settled = {**self._options, **asked}
+        for name, value in settled.items():
+            if name not in _OPTIONS:
+                raise _wrong(f"simulate.{name[:100]}: is not known; there are {', '.join(_OPTIONS)}")
+            low, high = _OPTIONS[name]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise _wrong(f"simulate.{name}: must be a number from {low:g} to {high:g}")
         return settled
 
     async def _fail_on_demand(self, settled: dict[str, Any]) -> None:
         if status := int(settled.get("error", 0)):
             raise _failure(status, self._deployment.provider)
+
+
+def _wrong(message: str) -> UpstreamRefused:
+    return UpstreamRefused(f"{message}.", status=400, param="simulate", upstream_code=InvalidRequest.code)
 
 
 def _failure(status: int, provider: str) -> UpstreamError:
@@ -136,7 +152,7 @@ def _chunks(call: Call, settled: dict[str, Any]) -> Iterator[dict[str, Any]]:
     }
     count = len(tokens)
     for index in range(body.get("n") or 1):
-        if chat and (call_delta := _tool_call(body)):
+        if chat and (call_delta := _tool_calls(body)):
             yield {**top, "choices": [_choice(index, {"role": "assistant", "content": None, **call_delta}, None)]}
             finish = "tool_calls"
         elif chat:
@@ -182,11 +198,10 @@ def _said(body: dict[str, Any]) -> tuple[str, int]:
         last = prompt if isinstance(prompt, str) else " ".join(map(str, prompt))
         texts = [last]
     prompt_tokens = sum(len(_TOKEN.findall(text)) for text in texts)
-    wanted = (body.get("response_format") or {}).get("type")
+    form = body.get("response_format") or {}
+    wanted = form.get("type")
     if wanted == "json_schema":
-        return to_json(
-            _example(body["response_format"].get("json_schema", {}).get("schema", {}))
-        ).decode(), prompt_tokens
+        return to_json(example(form["json_schema"].get("schema") or {})).decode(), prompt_tokens
     if wanted == "json_object":
         return to_json({"simulated": True, "echo": last}).decode(), prompt_tokens
     return f"[simulated] {last}", prompt_tokens
@@ -198,26 +213,22 @@ def _text(content: Any) -> str:
     return content or ""
 
 
-def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
+def _tool_calls(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The calls that ``tool_choice`` demands: one, or with ``parallel_tool_calls`` one of each tool."""
     choice, tools = body.get("tool_choice"), body.get("tools") or []
-    named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
-    if not tools or (choice != "required" and named is None):
+    functions = [tool["function"] for tool in tools if tool.get("function")]
+    if isinstance(choice, dict) and choice.get("function"):
+        functions = [f for f in functions if f["name"] == choice["function"]["name"]]
+    elif choice == "required":
+        functions = functions if body.get("parallel_tool_calls") else functions[:1]
+    else:
         return None
-    functions = [tool.get("function", {}) for tool in tools]
-    function = next((f for f in functions if f.get("name") == named), functions[0])
-    arguments = to_json(_example(function.get("parameters", {}))).decode()
-    called = {"name": function.get("name", "unnamed"), "arguments": arguments}
-    return {"tool_calls": [{"index": 0, "id": "call_simulated", "type": "function", "function": called}]}
-
-
-def _example(schema: dict[str, Any], depth: int = 0) -> Any:
-    """A value that a JSON schema of the plain kinds admits."""
-    if "enum" in schema:
-        return schema["enum"][0]
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    if kind == "object" and depth < 20:
-        return {name: _example(part, depth + 1) for name, part in schema.get("properties", {}).items()}
-    return {"array": [], "integer": 0, "number": 0, "boolean": True, "null": None, "object": {}}.get(kind, "simulated")
+    calls = []
+    for index, function in enumerate(functions):
+        arguments = to_json(example(function.get("parameters") or {})).decode()
+        called = {"name": function["name"], "arguments": arguments}
+        calls.append({"index": index, "id": f"call_simulated_{index}", "type": "function", "function": called})
+    return {"tool_calls": calls} if calls else None
 
 
 def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
