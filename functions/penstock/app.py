@@ -42,10 +42,10 @@ class App:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        house = self._house or await self.open()
-        exchange = Exchange(scope, receive, send, _request_id(), house)
+        exchange = Exchange(scope, receive, send, _request_id())
         handler = self._hot.get((scope["method"], scope["path"]), self._cold)
         try:
+            exchange.house = self._house or await self.open()
             await handler(exchange)
         except ClientLeft:
             pass
@@ -96,6 +96,8 @@ class App:
         await self.api(exchange.scope, exchange.receive, send)
 
     async def _fail(self, exchange: Exchange, error: PenstockError) -> None:
+        if error.public:
+            log.error("%s", error, extra={"request_id": exchange.request_id})
         if exchange.started:
             raise error
         await exchange.json(error.status, to_json(error_document(error)), error_headers(error))
@@ -153,6 +155,8 @@ def _wire(error: PenstockError) -> Response:
 
 async def _tell(_: Request, error: Exception) -> Response:
     assert isinstance(error, PenstockError)
+    if error.public:
+        log.error("%s", error)
     return _wire(error)
 
 

@@ -38,12 +38,13 @@ class PenstockError(Exception):
     """A failure with words for a person and a code for a program.
 
     ``message`` says what is wrong and what to do. ``param`` names the request field at fault, if there is one.
-    ``retry_after`` is in seconds.
+    ``retry_after`` is in seconds. ``public`` is what callers are told instead, where the message is for operators.
     """
 
     status: int = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "api_error"
+    public: ClassVar[str] = ""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -214,6 +215,7 @@ class StateError(PenstockError):
 
     status = 503
     code = "state_unavailable"
+    public = "The gateway's state cannot be reached at the moment; try again soon."
 
 
 class StateConflict(StateError):
@@ -233,6 +235,7 @@ class SettingsError(PenstockError):
     """A setting is missing or wrong. ``str()`` is one line: where, which key, what to do."""
 
     code = "settings_error"
+    public = "The gateway is not configured correctly; its log says why."
 
     def __init__(self, message: str, *, setting: str | None = None, where: str | None = None) -> None:
         self.setting = setting

@@ -35,12 +35,13 @@ class Exchange:
 
     __slots__ = ("_send", "house", "receive", "request_id", "scope", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, house: House) -> None:
+    house: House
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.scope = scope
         self.receive = receive
         self._send = send
         self.request_id = request_id
-        self.house = house
         self.started = False
 
     def header(self, name: bytes) -> str | None:

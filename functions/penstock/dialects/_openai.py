@@ -20,12 +20,13 @@ from penstock.schema.request import Request
 def error_document(error: PenstockError) -> dict[str, Any]:
     """The body that official OpenAI SDKs map to their own classes, ``detail`` and ``timestamp`` for older clients."""
     code = (error.upstream_code or error.code) if isinstance(error, UpstreamRefused) else error.code
-    inner: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": code}
+    message = error.public or error.message
+    inner: dict[str, Any] = {"message": message, "type": error.type, "param": error.param, "code": code}
     if error.retry_after is not None:
         inner["retry_after"] = error.retry_after
     if isinstance(error, NoDeploymentAvailable) and error.attempts:
         inner["attempts"] = list(error.attempts)
-    return {"error": inner, "detail": error.message, "timestamp": time.time()}
+    return {"error": inner, "detail": message, "timestamp": time.time()}
 
 
 def error_headers(error: PenstockError) -> RawHeaders:
