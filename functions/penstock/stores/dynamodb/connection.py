@@ -39,7 +39,7 @@ BUDGET = 2.0  # seconds for one call with its repeats
 ATTEMPT = 0.9  # seconds for one attempt
 CONNECT = 0.6  # seconds of an attempt for the connection
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds at most before each repeat
-OPENING = 10.0  # seconds for a new table to become active
+OPENING = 20.0  # seconds for a server of one's own to wake up (LocalStack starts its DynamoDB when first called)
 LOOK = 0.1  # seconds between two looks at it
 
 NOBODY = Key("local", "local")  # for an endpoint of one's own where no credentials are set: such servers do not check
@@ -81,6 +81,7 @@ class Connection:
         self._http = client
         self._owned: HttpClient | None = None
         self._client: Client | None = None
+        self._budget, self._attempt = BUDGET, ATTEMPT
         self.clock: Callable[[], float] = time.time
         # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
         logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
@@ -109,12 +110,15 @@ class Connection:
         )
         try:
             if self._endpoint:
+                self._budget = self._attempt = OPENING
                 await asyncio.gather(*map(self._make_table, self._tables))
             else:
                 await self.get("registry", {"id": {"S": "ping"}})
         except StateError:
             await self.close()
             raise
+        finally:
+            self._budget, self._attempt = BUDGET, ATTEMPT
 
     async def close(self) -> None:
         """Let go of what ``open`` took; idempotent."""
@@ -131,7 +135,7 @@ class Connection:
         """
         failure: Exception = TimeoutError()
         try:
-            async with asyncio.timeout(BUDGET):
+            async with asyncio.timeout(self._budget):
                 for pause in (*PAUSES, 0.0):
                     try:
                         return await self._opened().send_request(action=action, payload=payload)
@@ -248,7 +252,7 @@ class Connection:
                 request.url,
                 headers=list((request.headers or {}).items()),
                 body=request.body or b"",
-                deadline=asyncio.get_running_loop().time() + ATTEMPT,
+                deadline=asyncio.get_running_loop().time() + self._attempt,
                 connect_timeout=CONNECT,
             )
             return Response(response.status, await response.read())
@@ -322,7 +326,7 @@ def explain(error: Exception, doing: str, where: str) -> StateError:
             f" AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role{_said(error)}"
         )
     if isinstance(error, TimeoutError | UpstreamError):
-        return StateError(f"{doing}: no answer from {where} within {BUDGET:g} s{_said(error)}; is it running?")
+        return StateError(f"{doing}: no answer from {where}{_said(error)}; see that it runs and can be reached")
     if isinstance(error, aws.UnknownError | ValueError):
         return StateError(
             f"{doing}: what answers at {where} is not DynamoDB; correct the endpoint in PENSTOCK_STATE_URL"

@@ -21,7 +21,8 @@ from penstock.errors import StateError
 
 BUDGET = 2.0  # seconds for one call, waiting in line included
 PATIENCE = 1.5  # seconds of waiting for another process's lock: it ends before the budget, so that the error names it
-PAUSE = 0.01  # seconds between two tries where SQLite itself does not wait
+TURN = 0.05  # seconds of that which SQLite waits by itself: its pauses grow, and among many writers it would starve
+PAUSE = 0.001  # seconds before the next turn
 
 VERSION = 1  # of the tables, in PRAGMA user_version
 APPLICATION = 0x50454E53  # "PENS", in PRAGMA application_id
@@ -78,7 +79,7 @@ class Connection:
 
     async def read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``work`` outside a transaction: one statement, one snapshot."""
-        return await self._run(lambda: work(self._opened(), *args, **kwargs))
+        return await self._run(lambda: _patiently(lambda: work(self._opened(), *args, **kwargs)))
 
     async def write(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -116,10 +117,10 @@ class Connection:
 
     def _open(self) -> None:
         _create(self.path)
-        sql = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        sql = sqlite3.connect(self.path, timeout=TURN, isolation_level=None)
         try:
-            _refuse_strangers(sql, self.path)
-            _enter_wal(sql)
+            _patiently(lambda: _refuse_strangers(sql, self.path))
+            _patiently(lambda: sql.execute("PRAGMA journal_mode=WAL"))
             sql.execute("PRAGMA synchronous=FULL")
             self._sql, self._durable, self._inode = sql, True, _inode(self.path)
             self._transact(True, self._make_tables)
@@ -155,7 +156,7 @@ class Connection:
         if durable is not self._durable:
             sql.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        sql.execute("BEGIN IMMEDIATE")
+        _patiently(lambda: sql.execute("BEGIN IMMEDIATE"))
         try:
             result = work(sql)
             sql.execute("COMMIT")
@@ -192,10 +193,10 @@ def _create(path: Path) -> None:
 
 def _refuse_strangers(sql: sqlite3.Connection, path: Path) -> None:
     """Touch no database of another program, or of a newer Penstock."""
-    sql.execute("BEGIN")  # one snapshot: another process may be making the tables
-    version, application = _number(sql, "user_version"), _number(sql, "application_id")
-    tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    sql.execute("COMMIT")
+    with sql:  # commits, or rolls back
+        sql.execute("BEGIN")  # one snapshot: another process may be making the tables
+        version, application = _number(sql, "user_version"), _number(sql, "application_id")
+        tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION and (version or tables):
         raise StateError(
             f"the state file {path} is a database of another program: set PENSTOCK_STATE_URL to another path"
@@ -207,13 +208,12 @@ def _refuse_strangers(sql: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _enter_wal(sql: sqlite3.Connection) -> None:
-    """Switch to WAL; SQLite does not wait for locks here, so several processes that open a new file must."""
+def _patiently(task: Callable[[], T]) -> T:
+    """Do it when the file is not locked, trying for ``PATIENCE`` seconds."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            sql.execute("PRAGMA journal_mode=WAL")
-            return
+            return task()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > end:
                 raise

@@ -1,0 +1,58 @@
+"""Records to put into stores."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from penstock.schema.job import Job
+from penstock.schema.key import VirtualKey
+from penstock.schema.model import ModelCard
+from penstock.schema.outcome import Outcome, Usage
+
+NOW = float(int(time.time()))
+"""A moment near the present: what is much older has expired where a store forgets by itself."""
+
+
+def a_key(**differs: Any) -> VirtualKey:
+    """A key with an id and a hash of its own."""
+    plain: dict[str, Any] = {"id": f"key_{uuid.uuid4().hex}", "sha256": uuid.uuid4().hex * 2, "hint": "sk-…abcd"}
+    return VirtualKey(**(plain | {"created_at": NOW} | differs))
+
+
+def an_outcome(**differs: Any) -> Outcome:
+    """An outcome with a request id of its own."""
+    plain: dict[str, Any] = {
+        "request_id": f"req_{uuid.uuid4().hex}",
+        "started_at": NOW,
+        "duration": 0.25,
+        "key_id": "key_1",
+        "owner": "ada",
+        "endpoint": "/v1/chat/completions",
+        "model": "tiny",
+        "deployment": "engine/tiny",
+        "ended": "ok",
+        "status": 200,
+        "usage": Usage(12, 30, 4),
+        "usage_reported": True,
+    }
+    return Outcome(**(plain | differs))
+
+
+def a_job(**differs: Any) -> Job:
+    """A queued job with an id of its own."""
+    plain: dict[str, Any] = {
+        "id": f"job_{uuid.uuid4().hex}",
+        "key_id": "key_1",
+        "endpoint": "/v1/chat/completions",
+        "body": b'{"model":"tiny"}',
+        "created_at": NOW,
+    }
+    return Job(**(plain | differs))
+
+
+def a_card(id: str = "tiny", **differs: Any) -> ModelCard:
+    """What a provider says of one model."""
+    plain: dict[str, Any] = {"id": id, "owned_by": "engine", "provider_type": "sglang", "created": 1_700_000_000}
+    return ModelCard(**(plain | differs))

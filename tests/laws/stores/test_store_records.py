@@ -1,0 +1,46 @@
+"""Laws of records: whatever a record holds comes back as it was."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from penstock.core.ports import Store
+from penstock.schema.job import Job
+from penstock.schema.key import VirtualKey
+from penstock.schema.model import ModelCard
+from penstock.schema.outcome import Outcome
+from tests.laws.stores import any_record
+from tests.laws.stores.records import NOW
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FEW
+@given(key=any_record.keys)
+async def test_any_key_comes_back_as_it_was(store: Store, key: VirtualKey) -> None:
+    await store.create_key(key)
+    assert await store.find_key(key.sha256) == key
+
+
+@FEW
+@given(outcome=any_record.outcomes)
+async def test_any_outcome_comes_back_as_it_was(store: Store, outcome: Outcome) -> None:
+    await store.record_outcomes([outcome])
+    assert outcome in await store.list_outcomes(key_id=outcome.key_id, since=outcome.started_at, limit=1000)
+
+
+@FEW
+@given(job=any_record.jobs)
+async def test_any_job_comes_back_as_it_was(store: Store, job: Job) -> None:
+    await store.create_job(job)
+    assert await store.find_job(job.id) == job
+
+
+@FEW
+@given(cards=st.lists(any_record.cards, max_size=4))
+async def test_any_card_comes_back_as_it_was(store: Store, cards: list[ModelCard]) -> None:
+    before = await store.load_registry()
+    published = await store.publish_registry(cards, expected=before.version, at=NOW)
+    assert published.cards == tuple(cards)
+    assert await store.load_registry() == published
