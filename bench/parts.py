@@ -1,0 +1,97 @@
+"""The parts of the benchmark: each measures one thing and answers with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import quantiles
+
+from bench import imports
+from bench.clock import resident_mib
+from bench.rounds import Rounds, in_turns, plain, streamed
+from bench.subjects import Fleet, Subject
+
+CONNECTIONS = (1, 32, 128)
+PACES = {"1 ms apart": 1.0, "5 ms apart": 5.0, "as fast as it can": 0.0}
+NULLS = '1 ms apart, with "usage": null'
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: rounds, seconds of each subject in a round, and the sizes of the single parts."""
+
+    rounds: int = 9
+    seconds: float = 1.0
+    rate: float = 200.0
+    rate_seconds: float = 3.0
+    streams: int = 10_000
+    imports: int = 5
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a stream: short ones where the time is short."""
+        return 200 if self.seconds >= 1 else 50
+
+
+QUICK = Effort(rounds=2, seconds=0.2, rate_seconds=0.5, streams=1_000, imports=1)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything that was measured; a part that was left out is empty."""
+
+    plain: dict[int, Rounds] = field(default_factory=dict)
+    chunks: dict[str, Rounds] = field(default_factory=dict)
+    latency: dict[str, tuple[float, float]] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+    imports: dict[bool, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    dynamodb: Rounds | None = None
+
+
+def measure_plain(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[int, Rounds]:
+    """Whole answers at each number of connections, the upstream called directly among the subjects."""
+    return {
+        connections: in_turns(
+            fleet, [*subjects, fleet.direct], plain(connections=connections, seconds=effort.seconds), effort.rounds
+        )
+        for connections in CONNECTIONS
+    }
+
+
+def measure_chunks(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[str, Rounds]:
+    """Streams on 32 connections, at each pace."""
+    jobs = {name: streamed(chunks=effort.chunks, pace_ms=pace, seconds=effort.seconds) for name, pace in PACES.items()}
+    jobs[NULLS] = streamed(chunks=effort.chunks, pace_ms=1.0, nulls=True, seconds=effort.seconds)
+    return {name: in_turns(fleet, [*subjects, fleet.direct], job, effort.rounds) for name, job in jobs.items()}
+
+
+def measure_latency(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[str, tuple[float, float]]:
+    """p50 and p99 in ms at a fixed rate, counted from the moment at which each request was due."""
+    job = plain(rate=effort.rate, seconds=effort.rate_seconds)
+    rounds = in_turns(fleet, [*subjects, fleet.direct], job, effort.rounds)
+    found = {}
+    for name, tallies in rounds.tallies.items():
+        cuts = quantiles((latency for tally in tallies for latency in tally.latencies), n=100)
+        found[name] = (cuts[49] * 1000, cuts[98] * 1000)
+    return found
+
+
+def measure_memory(fleet: Fleet, gateway: Subject, effort: Effort) -> dict[str, float]:
+    """MiB that the gateway holds, before and after many streams."""
+    found = {"before these streams": resident_mib(gateway.pid)}
+    for count in (effort.streams // 10, effort.streams):
+        fleet.measure(gateway, replace(streamed(chunks=5, pace_ms=0.0), requests=count))
+        found[f"after {count:,} more"] = resident_mib(gateway.pid)
+    return found
+
+
+def measure_imports(dynamodb: str, effort: Effort) -> dict[bool, dict[str, tuple[float, float]]]:
+    """Cold imports, with compiled files (``True``) and without."""
+    return {compiled: imports.measure(dynamodb, effort.imports, compiled=compiled) for compiled in (True, False)}
+
+
+def measure_dynamodb(fleet: Fleet, gateway: Subject, endpoint: str, effort: Effort) -> Rounds:
+    """The gateway with its state in DynamoDB, in turns with the one on SQLite."""
+    credentials: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    other = fleet.gateway(f"dynamodb://bench?endpoint={endpoint}", credentials)
+    return in_turns(fleet, [gateway, other], plain(seconds=effort.seconds, settle=0.5), effort.rounds)
