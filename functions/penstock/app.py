@@ -107,6 +107,7 @@ class App:
             title="Penstock",
             version=__version__,
             description="A serverless inference gateway that speaks OpenAI's API.",
+            redirect_slashes=False,  # a redirect would name the scheme seen here, which a proxy may have changed
             exception_handlers={
                 PenstockError: _tell,
                 HTTPException: _tell_http,
