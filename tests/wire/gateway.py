@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +155,7 @@ class Live(Reply):
             self.whole = False
 
 
+NONE: Mapping[str, str] = {}
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -165,8 +166,13 @@ def provider(url: str, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serve(folder: Path, *providers: dict[str, Any], **request: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway with these providers and this ``request`` section until the block ends."""
+async def serve(
+    folder: Path, *providers: dict[str, Any], credentials: Mapping[str, str] = NONE, **request: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway with these providers and this ``request`` section until the block ends.
+
+    ``credentials`` are variables of its environment.
+    """
     document = {
         "auth": {"api_keys": [KEY]},
         "logging": {"level": "WARNING", "format": "text"},
@@ -175,7 +181,8 @@ async def serve(folder: Path, *providers: dict[str, Any], **request: Any) -> Asy
     }
     config = folder / "config.yaml"
     config.write_text(json.dumps(document), encoding="utf-8")
-    environment = {"PENSTOCK_CONFIG": str(config), "PENSTOCK_STATE_URL": f"sqlite:///{folder}/state.db"}
+    state = f"sqlite:///{folder}/state.db"
+    environment = {"PENSTOCK_CONFIG": str(config), "PENSTOCK_STATE_URL": state, **credentials}
     handlers = logging.root.handlers[:]
     app = App(lambda: build(settings.load(environment)))
     try:

@@ -10,34 +10,47 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from penstock.core.json import parse
-from penstock.errors import UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from penstock.errors import (
+    InvalidRequest,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from penstock.providers._profiles import Profile
+from penstock.schema.model import Deployment
+from penstock.schema.secret import Secret
 
 _KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}")
-_PATH = re.compile(r"(?:(?<=\s)|(?<=[\"'(=])|^)(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\w+\.py\b(?:\", line \d+)?")
+_PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\w+\.py\b(?:\", line \d+)?")
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n\s*File "')
 _OVERFLOW = re.compile(r"context[ _]length|maximum context|context window|too many tokens|longer than the model", re.I)
 CONTEXT_LENGTH = "context_length_exceeded"
 
 
-def clean(message: str, limit: int = 1000) -> str:
-    """An upstream's message without file paths, keys and tracebacks."""
+def clean(message: str, credential: Secret | None = None, limit: int = 1000) -> str:
+    """An upstream's message without file paths, keys (``credential`` is ours) and tracebacks."""
+    if credential:
+        message = message.replace(credential.reveal(), "[key]")
     message = _TRACE.split(message, maxsplit=1)[0].rstrip() or "internal error"
     message = _PATH.sub("[path]", _KEY.sub("[key]", message))
     return message if len(message) <= limit else message[:limit] + "…"
 
 
-def fault(status: int, headers: Mapping[str, str], body: bytes, provider: str, profile: Profile) -> UpstreamError:
+def fault(
+    status: int, headers: Mapping[str, str], body: bytes, deployment: Deployment, profile: Profile
+) -> UpstreamError:
     """The error that an answer with this status stands for."""
     try:
         document = parse(body)
     except ValueError:
         document = None
     detail = _detail(document)
-    return _fault(status, detail, provider, profile, retry_after(headers.get("retry-after")))
+    return _fault(status, detail, deployment, profile, retry_after(headers.get("retry-after")))
 
 
-def frame_fault(document: Any, provider: str, profile: Profile) -> UpstreamError | None:
+def frame_fault(document: Any, deployment: Deployment, profile: Profile) -> UpstreamError | None:
     """The error inside a 200: an error object in place of an answer, or an error frame of a stream."""
     if not isinstance(document, dict):
         return None
@@ -45,7 +58,7 @@ def frame_fault(document: Any, provider: str, profile: Profile) -> UpstreamError
         return None
     detail = _detail(document)
     status = next((detail[name] for name in ("status_code", "code", "status") if _is_status(detail.get(name))), 502)
-    return _fault(status, detail, provider, profile, None)
+    return _fault(status, detail, deployment, profile, None)
 
 
 def retry_after(value: str | None) -> float | None:
@@ -81,9 +94,12 @@ def _detail(document: Any) -> dict[str, Any]:
     return document
 
 
-def _fault(status: int, detail: dict[str, Any], provider: str, profile: Profile, after: float | None) -> UpstreamError:
+def _fault(
+    status: int, detail: dict[str, Any], deployment: Deployment, profile: Profile, after: float | None
+) -> UpstreamError:
+    provider = deployment.provider
     raw = detail.get("message")
-    message = clean(raw) if isinstance(raw, str) and raw else f"status {status}"
+    message = clean(raw, deployment.credential) if isinstance(raw, str) and raw else f"status {status}"
     said = f"{provider}: {message}"
     if status in profile.busy:
         return UpstreamBusy(said, provider=provider, retry_after=after)
@@ -99,7 +115,7 @@ def _fault(status: int, detail: dict[str, Any], provider: str, profile: Profile,
     return UpstreamRefused(
         message,
         status=status,
-        upstream_code=code if isinstance(code, str) else None,
+        upstream_code=code if isinstance(code, str) else InvalidRequest.code,
         provider=provider,
         param=param if isinstance(param, str) else None,
     )

@@ -54,7 +54,7 @@ class OpenAI:
             raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without valid JSON") from None
         if not isinstance(document, dict):
             raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without a JSON object")
-        if error := frame_fault(document, self._deployment.provider, self._profile):
+        if error := frame_fault(document, self._deployment, self._profile):
             raise error
         return Answer(body, document)
 
@@ -98,7 +98,7 @@ class OpenAI:
         )
         body = await response.read(4 * 1024 * 1024)
         if response.status != 200:
-            raise fault(response.status, response.headers, body, self._deployment.provider, self._profile)
+            raise fault(response.status, response.headers, body, self._deployment, self._profile)
         try:
             listed = parse(body)["data"]
             return [
@@ -149,7 +149,7 @@ class OpenAI:
                 detail = await response.read(MAX_ERROR)
             except UpstreamProtocolError:
                 detail = b""
-            raise fault(response.status, response.headers, detail, deployment.provider, self._profile)
+            raise fault(response.status, response.headers, detail, deployment, self._profile)
         return response
 
     def _error_in(self, batch: list[bytes]) -> UpstreamError | None:
@@ -169,7 +169,7 @@ class OpenAI:
             document = parse(payload)
         except ValueError:
             return None
-        return frame_fault(document, self._deployment.provider, self._profile)
+        return frame_fault(document, self._deployment, self._profile)
 
     async def _check_kind(self, call: Call) -> None:
         """Refuse a chat with an engine that only embeds, before it is sent."""
@@ -193,7 +193,7 @@ class OpenAI:
             document = parse(await response.read(MAX_ERROR))
         except (ValueError, UpstreamProtocolError):
             document = None
-        error = frame_fault(document, self._deployment.provider, self._profile)
+        error = frame_fault(document, self._deployment, self._profile)
         return error or UpstreamProtocolError(
             f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
         )
