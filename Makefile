@@ -43,7 +43,7 @@ fix: install-dev ## format the code and repair what can be repaired without thin
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
 
 engine: ## install and serve the real SGLang on this CPU (MODEL= a Hugging Face id or a path)
-	@gpu_workers/cpu/serve.sh $(MODEL)
+	@gpu_workers/cpu/serve.sh $(if $(MODEL),"$(MODEL)")
 
 engine-test: install-dev ## run the tests that need a real engine
 	@PENSTOCK_ENGINE=1 $(PYTEST) tests/engine

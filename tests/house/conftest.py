@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from tests.house.tree import SOURCES
 @pytest.fixture(scope="session")
 def lambda_environment() -> Iterator[dict[str, str]]:
     """What template.yaml gives to a function, with credentials that open nothing and tables on this machine."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -11,7 +11,8 @@ import pytest
 
 from tests.house.tree import SOURCES
 
-ROUNDS = 7
+ROUNDS = 5
+PATIENCE = 4
 BUDGETS = {
     "http_api.handler": 1.5,
     "penstock.asgi, penstock.app": 1.5,
@@ -35,17 +36,24 @@ def seconds(modules: str, environment: dict[str, str], folder: Path) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_every_door_starts_within_its_budget(lambda_environment: dict[str, str], tmp_path: Path) -> None:
     subjects = ["fastapi", *(modules for modules in BUDGETS if exists(modules))]
     for modules in subjects:
         seconds(modules, lambda_environment, tmp_path)  # the first import compiles, as `make sam` does before it ships
-    rounds = [{modules: seconds(modules, lambda_environment, tmp_path) for modules in subjects} for _ in range(ROUNDS)]
-    ratios = {
-        modules: median(measured[modules] / measured["fastapi"] for measured in rounds) for modules in subjects[1:]
-    }
-    print({modules: round(ratio, 2) for modules, ratio in ratios.items()})
-    slow = {modules: round(ratio, 2) for modules, ratio in ratios.items() if ratio > BUDGETS[modules]}
+    rounds: list[dict[str, float]] = []
+    for _ in range(PATIENCE):  # a busy machine makes a door look slow, and never makes it look fast for long
+        rounds += [
+            {modules: seconds(modules, lambda_environment, tmp_path) for modules in subjects} for _ in range(ROUNDS)
+        ]
+        ratios = {
+            modules: round(median(measured[modules] / measured["fastapi"] for measured in rounds), 2)
+            for modules in subjects[1:]
+        }
+        slow = {modules: ratio for modules, ratio in ratios.items() if ratio > BUDGETS[modules]}
+        if not slow:
+            break
+    print(f"times import fastapi: {ratios}")
     assert not slow, f"times `import fastapi`, with budgets {BUDGETS}: {slow}; import what is slow where it is used"
 
 
