@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from penstock.core.json import parse
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from penstock.dialects._exchange import Exchange
 
 ADAPTER_DOOR = "stream_api"
+INSIDE = tuple(map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 
 
 def caller_address(exchange: Exchange) -> str:
@@ -35,4 +36,4 @@ def is_inside(address: str) -> bool:
         found = ip_address(address)
     except ValueError:
         return False
-    return found.is_loopback or (found.is_private and not found.is_link_local and not found.is_unspecified)
+    return any(found.version == network.version and found in network for network in INSIDE)
