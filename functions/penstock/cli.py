@@ -8,27 +8,27 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from io import TextIOWrapper
 from typing import Any
 
-from penstock import __version__, settings
+from penstock import __version__, settings, telemetry
 from penstock.bootstrap import SIMULATED, House, build
 from penstock.core.json import parse, to_json
 from penstock.core.keys import generate, new_key
 from penstock.core.sse import DONE, EventDecoder
-from penstock.errors import PenstockError, SettingsError
-from penstock.outbound import HttpClient
+from penstock.errors import PenstockError, SettingsError, UpstreamUnavailable
+from penstock.outbound import HttpClient, Response
 from penstock.schema.key import SCOPES
 from penstock.schema.model import ModelCard
 from penstock.schema.secret import Secret
 from penstock.settings import Settings
 
-GRACE = 30
-"""Seconds that open requests have to finish once the server is told to stop."""
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command. A mistake is one line on standard error and exit status 2."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a letter of an answer
     try:
         sys.exit(options.run(options))
     except PenstockError as error:
@@ -88,11 +88,12 @@ def _settings(options: argparse.Namespace, **listen: Any) -> Settings:
     return settings.load(config=options.config, state=options.state, queue=options.queue, **listen)
 
 
-def _inside(options: argparse.Namespace, act: Callable[[House], Awaitable[int]]) -> int:
-    """Run ``act`` with an open house."""
+def _inside(options: argparse.Namespace, act: Callable[[House], Awaitable[int]], level: str = "WARNING") -> int:
+    """Run ``act`` with an open house; log lines of this level and above are told to a person."""
 
     async def run() -> int:
         house = build(_settings(options))
+        telemetry.configure(level, "plain")
         try:
             await house.open()
             return await act(house)
@@ -106,27 +107,16 @@ def _inside(options: argparse.Namespace, act: Callable[[House], Awaitable[int]])
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import uvicorn  # noqa: PLC0415 - only this command needs a server
+    from penstock.server import run  # noqa: PLC0415 - only this command needs a server
 
+    if options.workers < 1:
+        raise SettingsError("must be at least 1", setting="--workers")
     told = _settings(options, host=options.host, port=options.port)
     server = told.document.server
     _check_port(server.host, server.port)
     asyncio.run(_greet(told))
     settings.export(told)
-    uvicorn.run(
-        "penstock.asgi:app",
-        host=server.host,
-        port=server.port,
-        workers=options.workers,
-        loop="uvloop",
-        http="httptools",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )
+    run(server, options.workers)
     return 0
 
 
@@ -138,8 +128,9 @@ def _check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             reason = error.strerror or str(error)
+            where = f"{host}:{port}"
             raise SettingsError(
-                f"cannot listen there: {reason}. Choose another with --port or PORT=", where=f"{host}:{port}"
+                f"cannot listen there: {reason}. Choose another with --port or --host", where=where
             ) from None
 
 
@@ -262,9 +253,8 @@ def _doctor(options: argparse.Namespace) -> int:
         print(f"configuration  {told.config_path or 'none: what is found around is used'}")
         print(f"state          {told.state_url}: reads and writes")
         keys = [key for key in await house.store.list_keys() if key.active(time.time())]
-        print(
-            f"keys           {len(keys)} active in the state, {len(told.keys)} configured, mode {told.document.auth.mode}"
-        )
+        mode = told.document.auth.mode
+        print(f"keys           {len(keys)} active in the state, {len(told.keys)} configured, mode {mode}")
         failed = 0
         for provider, problem in await house.registry.examine():
             failed += problem is not None
@@ -273,7 +263,7 @@ def _doctor(options: argparse.Namespace) -> int:
         print(f"models         {_named(cards)}")
         return 1 if failed and told.config_path else 0
 
-    return _inside(options, act)
+    return _inside(options, act, "ERROR")
 
 
 def _chat(options: argparse.Namespace) -> int:
@@ -285,39 +275,57 @@ async def _ask(options: argparse.Namespace, key: Secret | None) -> int:
     base = (options.url or "http://127.0.0.1:8000").rstrip("/")
     headers = [("content-type", "application/json")] + ([("authorization", f"Bearer {key.reveal()}")] if key else [])
     deadline = asyncio.get_running_loop().time() + 600
-    try:
-        model = options.model
-        if model is None:
-            listed = await client.request("GET", f"{base}/v1/models", headers=headers, deadline=deadline)
-            model = _accepted(listed.status, await listed.read())["data"][0]["id"]
-        body = {"model": model, "messages": [{"role": "user", "content": options.prompt}], "stream": True}
-        answer = await client.request(
-            "POST", f"{base}/v1/chat/completions", headers=headers, body=to_json(body), deadline=deadline
-        )
+
+    async def call(method: str, path: str, body: bytes = b"") -> Response:
+        try:
+            answer = await client.request(method, base + path, headers=headers, body=body, deadline=deadline)
+        except UpstreamUnavailable as error:
+            raise SettingsError(f"{error}: start a server with `penstock serve`, or name one with --url") from None
+        except ValueError:
+            raise SettingsError(f"{base!r} is not an http:// or https:// address", setting="--url") from None
         if answer.status != 200:
-            _accepted(answer.status, await answer.read())
+            raise _refusal(base, answer.status, await answer.read())
+        return answer
+
+    try:
+        model = options.model or _first_model(base, await (await call("GET", "/v1/models")).read())
+        body = {"model": model, "messages": [{"role": "user", "content": options.prompt}], "stream": True}
+        answer = await call("POST", "/v1/chat/completions", to_json(body))
         decoder = EventDecoder()
+        payload = b""
         while data := await answer.chunk():
             for payload in decoder.feed(data):
                 if payload != DONE:
                     _show(parse(payload))
         print()
+        if payload != DONE:
+            raise PenstockError("the answer broke off")
         return 0
     finally:
         await client.aclose()
 
 
+def _first_model(base: str, body: bytes) -> str:
+    try:
+        models = parse(body)["data"]
+        return str(models[0]["id"])
+    except IndexError:
+        raise SettingsError(f"{base} has no model for this key; on its machine, `penstock doctor` says why") from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"{base} is no server of OpenAI's API: name one with --url") from None
+
+
 def _show(chunk: dict[str, Any]) -> None:
     if chunk.get("error"):
-        raise PenstockError(f"the stream broke off: {chunk['error'].get('message')}")
+        print(flush=True)
+        raise PenstockError(f"the answer broke off: {chunk['error'].get('message')}")
     for choice in chunk.get("choices", ()):
         print(choice["delta"].get("content") or "", end="", flush=True)
 
 
-def _accepted(status: int, body: bytes) -> Any:
-    document = parse(body)
-    if status == 401:
-        raise PenstockError(f"{document['error']['message']} Set PENSTOCK_API_KEY to a key of this server.")
-    if status != 200:
-        raise PenstockError(document["error"]["message"])
-    return document
+def _refusal(base: str, status: int, body: bytes) -> PenstockError:
+    try:
+        message = str(parse(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return PenstockError(f"{base} answered with status {status} and no reason: is it a Penstock server?")
+    return PenstockError(f"{message} Set PENSTOCK_API_KEY to a key of this server." if status == 401 else message)

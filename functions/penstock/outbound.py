@@ -7,6 +7,7 @@ a failure says in which phase it happened, and a warm call costs a third of what
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Sequence
 from functools import lru_cache
@@ -352,7 +353,8 @@ class HttpClient:
         except ssl.SSLError as error:
             raise UpstreamUnavailable(f"TLS with {origin.title} failed: {error.reason or error}") from None
         except OSError as error:
-            raise UpstreamUnavailable(f"{origin.title} cannot be reached: {error.strerror or error}") from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UpstreamUnavailable(f"{origin.title} cannot be reached: {reason}") from None
         return protocol
 
     def _take(self, origin: _Origin) -> _Socket | None:

@@ -16,6 +16,8 @@ _QUERY_KEY = re.compile(r"(api_key=)[^&\s\"']+")
 _BEARER = re.compile(r"(?i)(bearer\s+|x-api-key:\s*)\S+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
+_FORMS = {"text": "%(asctime)s %(levelname)s %(name)s: %(message)s", "plain": "penstock: %(message)s"}
+
 outcomes = logging.getLogger("penstock.outcome")
 
 
@@ -50,9 +52,9 @@ class Text(logging.Formatter):
 
 
 def configure(level: str, form: str) -> None:
-    """Send the log lines of this process to standard error. ``form`` is ``json`` or ``text``."""
+    """Send the log lines of this process to standard error, as ``json``, ``text``, or ``plain`` for a command."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else Text("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_FORMS[form]))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 

@@ -126,7 +126,13 @@ class ModelRegistry:
         try:
             return await self.connection(source).models(asyncio.get_running_loop().time() + ASKING)
         except PenstockError as error:
-            log.warning("%s does not list its models: %s", source.provider, error)
+            expected = not self._spare  # else nobody said that it is there
+            log.log(
+                logging.WARNING if expected else logging.DEBUG,
+                "%s does not list its models: %s",
+                source.provider,
+                error,
+            )
             return None
 
     async def _recent(self) -> None:
