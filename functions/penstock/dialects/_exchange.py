@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from penstock.core.sse import DONE, PING, frame
-from penstock.errors import RequestTooLarge
+from penstock.errors import PenstockError, RequestTooLarge
 
 if TYPE_CHECKING:
     from penstock.bootstrap import House
@@ -100,9 +100,17 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"Request body exceeds the limit of {limit} bytes.")
 
 
+def stopping() -> PenstockError:
+    """What the last clients of a server that is being stopped are told."""
+    error = PenstockError("The gateway is being restarted; try again.", retry_after=1)
+    error.status = 503
+    return error
+
+
 class Watch:
     """Cancels the block's task when ``http.disconnect`` arrives, and turns that cancellation into ``ClientLeft``.
 
+    Any other cancellation is the server's, which is being stopped: it becomes an error that the client can be told.
     The first look comes after 20 ms: most blocks have ended by then, and need no task beside them.
     """
 
@@ -138,6 +146,8 @@ class Watch:
         if self.gone:
             self._task.uncancel()
             raise ClientLeft from None
+        if isinstance(error, asyncio.CancelledError):
+            raise stopping() from None
 
 
 class EventStream:
