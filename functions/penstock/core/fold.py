@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from operator import index as at
 from typing import Any
 
 from penstock.core.json import parse
@@ -11,22 +12,22 @@ from penstock.errors import UpstreamProtocolError
 from penstock.schema.request import CHAT
 
 _TEXT = ("content", "reasoning_content", "reasoning", "refusal")
+"""The fields of a message that come in parts."""
+_PARTS = frozenset({"arguments", "input", "data", "transcript"})
+"""The fields of a call, or of a sound, that come in parts."""
 
 
 async def fold(batches: AsyncGenerator[list[bytes], None], endpoint: str) -> dict[str, Any]:
     """The document that a stream of OpenAI's chunks adds up to.
 
-    Raises ``UpstreamProtocolError`` for a chunk that is no JSON object, or a choice that never finished.
+    Raises ``UpstreamProtocolError`` for a chunk that is none of OpenAI's, or a choice that never finished.
     """
     answer: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     async with aclosing(batches):
         async for batch in batches:
             for payload in batch:
-                chunk = read_chunk(payload)
-                _merge_top(answer, chunk)
-                for choice in chunk.get("choices") or ():
-                    _merge_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
+                _add(answer, choices, read_chunk(payload))
     if not choices or any(choice.get("finish_reason") is None for choice in choices.values()):
         raise UpstreamProtocolError("the stream ended before its answer was finished")
     answer["object"] = "chat.completion" if endpoint == CHAT else "text_completion"
@@ -48,14 +49,19 @@ def read_chunk(payload: bytes) -> dict[str, Any]:
     return chunk
 
 
-def _merge_top(answer: dict[str, Any], chunk: dict[str, Any]) -> None:
+def _add(answer: dict[str, Any], choices: dict[int, dict[str, Any]], chunk: dict[str, Any]) -> None:
     answer.update({k: v for k, v in chunk.items() if k not in ("choices", "object") and v is not None})
+    try:
+        for choice in chunk.get("choices") or ():
+            _merge_choice(choices.setdefault(at(choice.get("index", 0)), {}), choice)
+    except (AttributeError, TypeError):
+        raise UpstreamProtocolError("a chunk of the stream does not have the shape of OpenAI's") from None
 
 
-def _merge_choice(whole: dict[str, Any], part: dict[str, Any], endpoint: str) -> None:
+def _merge_choice(whole: dict[str, Any], part: dict[str, Any]) -> None:
     for name, value in part.items():
-        if name == "delta" and isinstance(value, dict):
-            _merge_delta(whole.setdefault("message", {}), value)
+        if name == "delta":
+            _merge_delta(whole.setdefault("message", {}), value or {})
         elif name == "text":
             whole["text"] = whole.get("text", "") + (value or "")
         elif name == "logprobs" and isinstance(value, dict):
@@ -66,10 +72,10 @@ def _merge_choice(whole: dict[str, Any], part: dict[str, Any], endpoint: str) ->
 
 def _merge_logprobs(whole: dict[str, Any], part: dict[str, Any]) -> None:
     for name, entries in part.items():
-        if isinstance(entries, list):
-            whole.setdefault(name, []).extend(entries)
-        else:
-            whole.setdefault(name, entries)
+        if isinstance(entries, list) and isinstance(whole.get(name), list):
+            whole[name].extend(entries)
+        elif whole.get(name) is None:
+            whole[name] = entries
 
 
 def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -77,21 +83,34 @@ def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
         if value is None:
             message.setdefault(name, None)
         elif name == "tool_calls":
-            _merge_tool_calls(message.setdefault("tool_calls", {}), value)
-        elif name in _TEXT:
-            message[name] = (message.get(name) or "") + value
+            message[name] = _merge_calls(message.get(name) or {}, value)
+        elif isinstance(value, dict):
+            message[name] = _merge_parts(message.get(name) or {}, value)
+        elif message.get(name) and (name in _TEXT or isinstance(value, list)):
+            message[name] += value
         else:
             message[name] = value
 
 
-def _merge_tool_calls(calls: dict[int, dict[str, Any]], deltas: list[dict[str, Any]] | None) -> None:
-    for delta in deltas or ():
-        call = calls.setdefault(delta.get("index", len(calls)), {"type": "function", "function": {"arguments": ""}})
-        function = delta.get("function") or {}
-        call.update({name: value for name, value in delta.items() if name not in ("index", "function") and value})
-        if function.get("name"):
-            call["function"]["name"] = function["name"]
-        call["function"]["arguments"] += function.get("arguments") or ""
+def _merge_calls(calls: dict[int, dict[str, Any]], deltas: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    for delta in deltas:
+        index = delta.get("index")
+        call = calls.setdefault(len(calls) if index is None else at(index), {"type": "function"})
+        for name, value in delta.items():
+            if isinstance(value, dict):
+                call[name] = _merge_parts(call.get(name) or ({"arguments": ""} if name == "function" else {}), value)
+            elif value and name != "index":
+                call[name] = value
+    return calls
+
+
+def _merge_parts(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    for name, value in part.items():
+        if name in _PARTS:
+            whole[name] = whole.get(name, "") + (value or "")
+        elif value is not None:
+            whole[name] = value
+    return whole
 
 
 def _closed(index: int, choice: dict[str, Any], endpoint: str) -> dict[str, Any]:
