@@ -57,7 +57,8 @@ def connect(url: str, client: HttpClient | None) -> DynamoStore:
         raise _wrong(f"the endpoint in {url!r} must look like http://host:port")
     if not region and not endpoint:
         raise _wrong(f"{url!r} names no region: write dynamodb://{parts.netloc}?region=eu-west-1, or set AWS_REGION")
-    return DynamoStore(Connection(parts.netloc, region or "us-east-1", endpoint, TABLES, client=client))
+    region = region or "us-east-1"
+    return DynamoStore(Connection(parts.netloc, TABLES, region=region, endpoint=endpoint, client=client))
 
 
 def _wrong(message: str) -> SettingsError:

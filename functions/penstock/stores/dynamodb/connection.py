@@ -71,13 +71,18 @@ class Connection:
     """
 
     def __init__(
-        self, prefix: str, region: str, endpoint: str | None, tables: Mapping[str, dict[str, Any]], *,
-        client: HttpClient | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        prefix: str,
+        tables: Mapping[str, dict[str, Any]],
+        *,
+        region: str,
+        endpoint: str | None,
+        client: HttpClient | None,
+    ) -> None:
         self._prefix = prefix
+        self._tables = tables
         self._region = region
         self._endpoint = endpoint
-        self._tables = tables
         self._http = client
         self._owned: HttpClient | None = None
         self._client: Client | None = None
@@ -98,12 +103,9 @@ class Connection:
             from penstock.outbound import HttpClient  # noqa: PLC0415 - only where nobody lends one
 
             self._http = self._owned = HttpClient()
-        credentials = self._credentials()
-        if await credentials.get_key(self._send) is None:
-            raise explain(aws.NoCredentialsFound(), "open", self._where())
         self._client = Client(
             http=self._send,
-            credentials=credentials,
+            credentials=self._credentials(),
             region=self._region,
             endpoint=URL(self._endpoint) if self._endpoint else None,
             throttle_config=StaticDelayRetry(time_limit_secs=-1, delay=0),  # one attempt: repeats are made in call()
@@ -261,9 +263,9 @@ class Connection:
 
     async def _make_table(self, kind: str) -> None:
         name = self.table(kind)
+        status = await self._status(name) or await self._create(name, self._tables[kind])
         try:
             async with asyncio.timeout(OPENING):
-                status = await self._status(name) or await self._create(name, self._tables[kind])
                 while status != "ACTIVE":
                     await asyncio.sleep(LOOK)
                     status = await self._status(name)

@@ -185,8 +185,10 @@ def _create(path: Path) -> None:
             failed = "cannot be written"
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = f"{path.parent} is not a folder" if in_the_way else error.strerror
         raise StateError(
-            f"the state file {path} {failed}: {error.strerror}; let user id {os.geteuid()} write it and its directory,"
+            f"the state file {path} {failed}: {reason}; let user id {os.geteuid()} write it and its directory,"
             " or set PENSTOCK_STATE_URL to another path"
         ) from None
 
