@@ -32,7 +32,7 @@ def run(coroutine: Coroutine[Any, Any, Document]) -> Document:
 def folded(chunks: list[Any], endpoint: str = CHAT, batch: int = 3) -> Document:
     async def batches() -> AsyncGenerator[list[bytes], None]:
         for start in range(0, len(chunks), batch):
-            yield [json.dumps(chunk).replace("Infinity", "1e999").encode() for chunk in chunks[start : start + batch]]
+            yield [json.dumps(chunk).encode() for chunk in chunks[start : start + batch]]
 
     return run(fold(batches(), endpoint))
 
@@ -164,6 +164,15 @@ def test_nonsense_is_an_upstreams_error_and_never_ours(chunks: list[Any]) -> Non
 
 
 # By example
+
+
+@pytest.mark.parametrize("index", ["1e999", "-1e999", "1.5", '"0"', "[0]", "null"])
+def test_an_index_that_is_no_number_is_an_upstreams_error(index: str) -> None:
+    async def batches() -> AsyncGenerator[list[bytes], None]:
+        yield [b'{"choices": [{"index": %b, "delta": {}, "finish_reason": "stop"}]}' % index.encode()]
+
+    with pytest.raises(UpstreamProtocolError, match="shape"):
+        run(fold(batches(), CHAT))
 
 
 @pytest.mark.parametrize(
