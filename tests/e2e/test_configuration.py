@@ -1,4 +1,4 @@
-"""A mistake in the configuration is one line that says where it is and what to do; nothing starts until it is mended."""
+"""A mistake in the configuration is one line that says where it is and what to do, and nothing starts."""
 
 from __future__ import annotations
 

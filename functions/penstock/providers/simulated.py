@@ -28,8 +28,9 @@ from penstock.core.json import to_json, write
 from penstock.core.ports import Answer, Call
 from penstock.errors import (
     InvalidRequest,
+    PenstockError,
+    RateLimited,
     UpstreamBusy,
-    UpstreamError,
     UpstreamProtocolError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -114,9 +115,11 @@ def _wrong(message: str) -> UpstreamRefused:
     return UpstreamRefused(f"{message}.", status=400, param="simulate", upstream_code=InvalidRequest.code)
 
 
-def _failure(status: int, provider: str) -> UpstreamError:
+def _failure(status: int, provider: str) -> PenstockError:
     message = f"a simulated failure with status {status}"
-    if status in (429, 503):
+    if status == 429:
+        return RateLimited(message, retry_after=1)
+    if status == 503:
         return UpstreamBusy(message, provider=provider, retry_after=1)
     if status == 504:
         return UpstreamTimeout(message, provider=provider)
