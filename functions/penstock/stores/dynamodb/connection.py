@@ -7,6 +7,7 @@ into its item (``written_by``): where the condition fails and the token is there
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from aiodynamo import errors as aws
-from aiodynamo.client import Client
 from aiodynamo.credentials import (
     ChainCredentials,
     ContainerMetadataCredentials,
@@ -26,7 +26,7 @@ from aiodynamo.credentials import (
     StaticCredentials,
 )
 from aiodynamo.http.types import Request, RequestFailed, Response
-from aiodynamo.models import StaticDelayRetry
+from aiodynamo.sign import signed_dynamo_request
 from yarl import URL
 
 from penstock.errors import StateConflict, StateError, UpstreamError
@@ -83,9 +83,10 @@ class Connection:
         self._tables = tables
         self._region = region
         self._endpoint = endpoint
+        self._address = URL(endpoint) if endpoint else None
         self._http = client
         self._owned: HttpClient | None = None
-        self._client: Client | None = None
+        self._credentials: Credentials | None = None
         self._budget, self._attempt = BUDGET, ATTEMPT
         self.clock: Callable[[], float] = time.time
         # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
@@ -97,19 +98,13 @@ class Connection:
 
     async def open(self) -> None:
         """Find credentials and look for the tables; make missing ones, but only at an endpoint of one's own."""
-        if self._client is not None:
+        if self._credentials is not None:
             return
         if self._http is None:
             from penstock.outbound import HttpClient  # noqa: PLC0415 - only where nobody lends one
 
             self._http = self._owned = HttpClient()
-        self._client = Client(
-            http=self._send,
-            credentials=self._credentials(),
-            region=self._region,
-            endpoint=URL(self._endpoint) if self._endpoint else None,
-            throttle_config=StaticDelayRetry(time_limit_secs=-1, delay=0),  # one attempt: repeats are made in call()
-        )
+        self._credentials = self._chain()
         try:
             if self._endpoint:
                 self._budget = self._attempt = OPENING
@@ -124,7 +119,7 @@ class Connection:
 
     async def close(self) -> None:
         """Let go of what ``open`` took; idempotent."""
-        self._client = None
+        self._credentials = None
         owned, self._owned = self._owned, None
         if owned is not None:
             self._http = None
@@ -140,10 +135,10 @@ class Connection:
             async with asyncio.timeout(self._budget):
                 for pause in (*PAUSES, 0.0):
                     try:
-                        return await self._opened().send_request(action=action, payload=payload)
-                    except (aws.AIODynamoError, UpstreamError) as error:
-                        failure = error
-                        if not _passes(error):
+                        return await self._attempt_once(action, payload)
+                    except (aws.AIODynamoError, RequestFailed) as error:
+                        failure = error.inner if isinstance(error, RequestFailed) else error
+                        if not _passes(failure):
                             break
                     await asyncio.sleep(random.uniform(0, pause))
         except TimeoutError:
@@ -231,15 +226,29 @@ class Connection:
             self.call("PutItem", {"TableName": self.table("registry"), "Item": item}), self.get("registry", key)
         )
 
-    def _opened(self) -> Client:
-        if self._client is None:
+    async def _attempt_once(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Sign and send; aiodynamo's own client does the same, but pays for its loop around it as for the signature."""
+        if self._credentials is None:
             raise StateError(f"the state at {self._where()} is not open")
-        return self._client
+        key = await self._credentials.get_key(self._send)
+        if key is None:
+            raise aws.NoCredentialsFound
+        signed = signed_dynamo_request(
+            key=key, payload=payload, action=action, region=self._region, endpoint=self._address
+        )
+        response = await self._send(Request("POST", str(signed.url), signed.headers, signed.body))
+        if response.status == 200:
+            answer: dict[str, Any] = json.loads(response.body)
+            return answer
+        error = aws.exception_from_response(response.status, response.body)
+        if isinstance(error, aws.ExpiredToken):
+            self._credentials.invalidate()
+        raise error
 
     def _where(self) -> str:
         return self._endpoint or f"DynamoDB in {self._region}"
 
-    def _credentials(self) -> Credentials:
+    def _chain(self) -> Credentials:
         if not self._endpoint:
             return Credentials.auto()
         chain = ChainCredentials([EnvironmentCredentials(), FileCredentials(), ContainerMetadataCredentials()])
