@@ -58,7 +58,7 @@ class Auth:
     """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one."""
 
     mode: Literal["keys", "none"] = "keys"
-    api_keys: list[str] = field(default_factory=list)
+    api_keys: list[str] = field(default_factory=list, repr=False)
     api_key_header: str = "X-API-Key"
 
     def __post_init__(self) -> None:
