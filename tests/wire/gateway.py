@@ -205,9 +205,9 @@ async def _listening(app: App) -> AsyncIterator[str]:
         await server.startup(sockets=[listener])
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        listener.close()
         for listening in getattr(server, "servers", ()):
             listening.close()
+        listener.close()
         await eventually(lambda: not server.server_state.tasks)
         await server.lifespan.shutdown()
 
