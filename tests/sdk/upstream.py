@@ -115,6 +115,7 @@ def _tools(call: Call, body: dict[str, Any]) -> None:
         return chunk(tool_calls=[{"index": index, **rest, "function": {**name, "arguments": arguments}}])
 
     call.stream(
+        chunk(role="assistant", content=None),
         part(0, "", id="call_a", type="function", name="weather"),
         part(0, '{"city": '),
         part(0, '"Oslo"}'),
