@@ -23,8 +23,8 @@ from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret
 
 _KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}")
-_PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\w+\.py\b(?:\", line \d+)?")
-_TRACE = re.compile(r'Traceback \(most recent call last\)|\n\s*File "')
+_PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w+\.py\b(?:\", line \d+)?")
+_TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
 _OVERFLOW = re.compile(r"context[ _]length|maximum context|context window|too many tokens|longer than the model", re.I)
 CONTEXT_LENGTH = "context_length_exceeded"
 
@@ -33,6 +33,8 @@ def clean(message: str, credential: Secret | None = None, limit: int = 1000) -> 
     """An upstream's message without file paths, keys (``credential`` is ours) and tracebacks."""
     if credential:
         message = message.replace(credential.reveal(), "[key]")
+    if len(message) > 8 * limit:
+        message = (message[: 8 * limit].rsplit(maxsplit=1) or [""])[0]
     message = _TRACE.split(message, maxsplit=1)[0].rstrip() or "internal error"
     message = _PATH.sub("[path]", _KEY.sub("[key]", message))
     return message if len(message) <= limit else message[:limit] + "…"
