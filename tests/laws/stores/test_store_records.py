@@ -13,7 +13,7 @@ from penstock.schema.outcome import Outcome
 from tests.laws.stores import any_record
 from tests.laws.stores.records import NOW
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FEW

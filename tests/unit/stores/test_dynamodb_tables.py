@@ -159,8 +159,9 @@ async def test_an_outcome_expires_by_the_clock_even_while_dynamodb_still_keeps_i
     store = await in_moto(tmp_path)
     old, new = an_outcome(started_at=NOW - outcomes.RETENTION + 60), an_outcome()
     await store.record_outcomes([old, new])
+    store._db.clock = lambda: NOW + 59
     assert await store.list_outcomes() == [new, old]
-    store._db.clock = lambda: NOW + 61
+    store._db.clock = lambda: NOW + 60
     assert await store.list_outcomes() == [new]
     assert await store.list_outcomes(key_id=old.key_id) == [new]
 
