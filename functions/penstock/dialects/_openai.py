@@ -102,6 +102,7 @@ async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
     except asyncio.CancelledError:
         if exchange.started and not watch.gone:  # the server is being stopped: no stream ends in silence
             await events.end(to_json(error_document(PenstockError("The gateway is being restarted; try again."))))
+            await exchange.write(b"", more=False)
         raise
     finally:
         events.close()
