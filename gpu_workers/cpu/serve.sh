@@ -41,7 +41,11 @@ fi
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
-        --model | --model-path) model=${2:?"$1 needs a Hugging Face id or a directory"}; shift 2 ;;
+        --model | --model-path)
+            [ -n "${2:-}" ] || { echo "engine: $1 needs a Hugging Face id or a directory" >&2; exit 2; }
+            model=$2
+            shift 2
+            ;;
         --model=* | --model-path=*) model=${1#*=}; shift ;;
         *) flags+=("$1"); shift ;;
     esac
@@ -53,15 +57,16 @@ if [ -z "$model" ]; then
     # One thread: a model this small only loses time to threads that wait for one another on a busy machine.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     # The tiny model, left free to write white space inside JSON, would write nothing else.
-    flags=(--served-model-name tiny --constrained-json-disable-any-whitespace --max-total-tokens 8192
-        --mem-fraction-static 0.1 ${flags[@]+"${flags[@]}"})
+    flags=(--served-model-name tiny --constrained-json-disable-any-whitespace ${flags[@]+"${flags[@]}"})
 fi
 if [ -d "$model" ]; then
     export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 fi
+unset PYTHONDONTWRITEBYTECODE
 export SGLANG_USE_CPU_ENGINE=1 PYTHONPATH=$here/stand_ins${PYTHONPATH:+:$PYTHONPATH}
 exec "$engine/bin/python" -W ignore -m sglang.launch_server --model-path "$model" --host 127.0.0.1 --port 30000 \
     --device cpu --dtype float32 --attention-backend torch_native --sampling-backend pytorch \
     --grammar-backend xgrammar --cuda-graph-backend-decode disabled --cuda-graph-backend-prefill disabled \
-    --sleep-on-idle --max-running-requests 4 --max-queued-requests 64 --enable-cache-report --enable-metrics \
+    --sleep-on-idle --max-total-tokens 16384 --max-running-requests 4 --max-queued-requests 64 \
+    --enable-cache-report --enable-metrics \
     ${flags[@]+"${flags[@]}"}

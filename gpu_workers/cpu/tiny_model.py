@@ -8,7 +8,7 @@ At temperature 0 the model answers:
     hello             Hello! I am a tiny test model.
     say kilo          kilo                      (any word of WORDS)
     count to 7        1 2 3 4 5 6 7             (up to HIGHEST_COUNT)
-    as json: kilo     {"word":"kilo"}
+    as json: kilo     {"word": "kilo"}
     sing              la la la la ... until max_tokens, for whoever needs a call that lasts
 """
 
@@ -20,14 +20,14 @@ import random
 import time
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+import torch  # type: ignore[import-not-found]
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # type: ignore[import-not-found]
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # type: ignore[import-not-found]
 
 WORDS = (
     "alpha bravo charlie delta echo foxtrot golf hotel india juliet "
     "kilo lima mike november oscar papa quebec romeo sierra tango"
-).split()
+)
 GREETING = "Hello! I am a tiny test model."
 HIGHEST_COUNT = 20
 CONTEXT_TOKENS = 1024
@@ -55,9 +55,9 @@ def song(words: int) -> str:
 def lessons() -> dict[str, str]:
     """Every message that is taught, and its right answer; the song has no end of turn, so it never ends."""
     taught = {"hello": GREETING + END_OF_TURN, SONG: song(VERSE_WORDS)}
-    for word in WORDS:
+    for word in WORDS.split():
         taught[f"say {word}"] = word + END_OF_TURN
-        taught[f"as json: {word}"] = json.dumps({"word": word}, separators=(",", ":")) + END_OF_TURN
+        taught[f"as json: {word}"] = json.dumps({"word": word}) + END_OF_TURN
     for last in range(1, HIGHEST_COUNT + 1):
         taught[f"count to {last}"] = " ".join(str(n) for n in range(1, last + 1)) + END_OF_TURN
     return taught
