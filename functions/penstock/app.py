@@ -15,11 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from penstock import __version__, plugs
-from penstock.bootstrap import House
 from penstock.core.json import to_json
 from penstock.dialects._exchange import ClientLeft, Exchange, Handler, Message, Receive, Scope, Send, WireRouter
 from penstock.dialects._openai import error_document, error_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
+from penstock.house import House
 
 log = logging.getLogger("penstock.app")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from penstock import plugs, telemetry
 from penstock.core.gateway import Gateway
@@ -14,6 +14,7 @@ from penstock.core.metering import Ledger
 from penstock.core.ports import Connection, Store
 from penstock.core.registry import ModelRegistry
 from penstock.errors import SettingsError
+from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
 from penstock.schema.config import Provider
@@ -21,30 +22,6 @@ from penstock.schema.model import Deployment
 from penstock.settings import Settings, fault
 
 SIMULATED = "simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """The parts of one process, on one event loop."""
-
-    settings: Settings
-    client: HttpClient
-    store: Store
-    keyring: Keyring
-    registry: ModelRegistry
-    ledger: Ledger
-    gateway: Gateway
-    key_header: bytes
-
-    async def open(self) -> None:
-        """Open the store. Raises ``StateError`` saying what is wrong with it."""
-        await self.store.open()
-
-    async def close(self) -> None:
-        """Write what waits to be written and let go of everything."""
-        await self.ledger.close()
-        await self.client.aclose()
-        await self.store.close()
 
 
 def build(settings: Settings) -> House:

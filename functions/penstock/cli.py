@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import socket
 import sys
 import time
@@ -12,11 +13,12 @@ from io import TextIOWrapper
 from typing import Any
 
 from penstock import __version__, settings, telemetry
-from penstock.bootstrap import SIMULATED, House, build
+from penstock.bootstrap import SIMULATED, build
 from penstock.core.json import parse, to_json
 from penstock.core.keys import generate, new_key
 from penstock.core.sse import DONE, EventDecoder
 from penstock.errors import PenstockError, SettingsError, UpstreamUnavailable
+from penstock.house import House
 from penstock.outbound import HttpClient, Response
 from penstock.schema.key import SCOPES
 from penstock.schema.model import ModelCard
@@ -187,6 +189,9 @@ def _curl(told: Settings, url: str, key: Secret | None, cards: list[ModelCard]) 
 
 
 def _keys_new(options: argparse.Namespace) -> int:
+    if options.days is not None and not 0 < options.days <= 36500:
+        raise SettingsError("must be more than 0 and at most 36500", setting="--days")
+
     async def act(house: House) -> int:
         secret = generate()
         key = new_key(
@@ -229,6 +234,8 @@ def _keys_revoke(options: argparse.Namespace) -> int:
 def _keys_generate(options: argparse.Namespace) -> int:
     if not 16 <= options.length <= 256:
         raise SettingsError("must be from 16 to 256", setting="--length")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,64}", options.prefix):
+        raise SettingsError("must be at most 64 letters, digits, - and _", setting="--prefix")
     print(generate(options.length, options.prefix).reveal())
     return 0
 

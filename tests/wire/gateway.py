@@ -18,7 +18,8 @@ import uvicorn
 
 from penstock import settings
 from penstock.app import App
-from penstock.bootstrap import House, build
+from penstock.bootstrap import build
+from penstock.house import House
 from penstock.schema.outcome import Outcome
 
 KEY = "test-key"

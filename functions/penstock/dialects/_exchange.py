@@ -14,7 +14,7 @@ from penstock.core.sse import DONE, PING, frame
 from penstock.errors import PenstockError, RequestTooLarge
 
 if TYPE_CHECKING:
-    from penstock.bootstrap import House
+    from penstock.house import House
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

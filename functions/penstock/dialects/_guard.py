@@ -7,9 +7,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from penstock.bootstrap import House
 from penstock.dialects._exchange import Exchange
 from penstock.dialects._openai import presented_key
+from penstock.house import House
 from penstock.schema.key import INFERENCE, Caller
 
 

@@ -1,0 +1,37 @@
+"""The parts of one process, once ``bootstrap`` has put them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.core.gateway import Gateway
+from penstock.core.keys import Keyring
+from penstock.core.metering import Ledger
+from penstock.core.ports import Store
+from penstock.core.registry import ModelRegistry
+from penstock.outbound import HttpClient
+from penstock.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The parts of one process, on one event loop."""
+
+    settings: Settings
+    client: HttpClient
+    store: Store
+    keyring: Keyring
+    registry: ModelRegistry
+    ledger: Ledger
+    gateway: Gateway
+    key_header: bytes
+
+    async def open(self) -> None:
+        """Open the store. Raises ``StateError`` saying what is wrong with it."""
+        await self.store.open()
+
+    async def close(self) -> None:
+        """Write what waits to be written and let go of everything."""
+        await self.ledger.close()
+        await self.client.aclose()
+        await self.store.close()
