@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import parts
 from bench.parts import QUICK, Effort, Findings
 from bench.report import page
+from bench.rounds import warm
 from bench.subjects import ROOT, Fleet, Subject
 
 PARTS = ("plain", "chunks", "latency", "memory", "imports", "dynamodb")
@@ -49,6 +50,8 @@ def measure(fleet: Fleet, effort: Effort, only: tuple[str, ...] | list[str]) -> 
         subjects.append(nginx)
     else:
         print("bench: no nginx on this machine, so the budgets are not scaled to it.", file=sys.stderr)
+
+    warm(fleet, subjects)
 
     def part(name: str, act: Callable[[], None]) -> None:
         if name in only:

@@ -8,12 +8,13 @@ from statistics import quantiles
 
 from bench import imports
 from bench.clock import resident_mib
-from bench.rounds import Rounds, in_turns, plain, streamed
+from bench.rounds import Rounds, in_turns, plain, streamed, warm
 from bench.subjects import Fleet, Subject
 
-CONNECTIONS = (1, 32, 128)
-PACES = {"1 ms apart": 1.0, "5 ms apart": 5.0, "as fast as it can": 0.0}
 NULLS = '1 ms apart, with "usage": null'
+PACES = {"1 ms apart": 1.0, "5 ms apart": 5.0, "as fast as it can": 0.0, NULLS: 1.0}
+BUSY = next(iter(PACES))
+"""The pace of the budgets: chunks of other streams come in while one is passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +27,14 @@ class Effort:
     rate_seconds: float = 3.0
     streams: int = 10_000
     imports: int = 5
-
-    @property
-    def chunks(self) -> int:
-        """Chunks of a stream: short ones where the time is short."""
-        return 200 if self.seconds >= 1 else 50
+    chunks: int = 200
+    connections: Sequence[int] = (1, 32, 128)
+    paces: Sequence[str] = tuple(PACES)
 
 
-QUICK = Effort(rounds=2, seconds=0.2, rate_seconds=0.5, streams=1_000, imports=1)
+QUICK = Effort(
+    rounds=2, seconds=0.2, rate_seconds=0.5, streams=1_000, imports=1, chunks=50, connections=(1, 32), paces=(BUSY,)
+)
 
 
 @dataclass(slots=True)
@@ -54,15 +55,17 @@ def measure_plain(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> 
         connections: in_turns(
             fleet, [*subjects, fleet.direct], plain(connections=connections, seconds=effort.seconds), effort.rounds
         )
-        for connections in CONNECTIONS
+        for connections in effort.connections
     }
 
 
 def measure_chunks(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[str, Rounds]:
     """Streams on 32 connections, at each pace."""
-    jobs = {name: streamed(chunks=effort.chunks, pace_ms=pace, seconds=effort.seconds) for name, pace in PACES.items()}
-    jobs[NULLS] = streamed(chunks=effort.chunks, pace_ms=1.0, nulls=True, seconds=effort.seconds)
-    return {name: in_turns(fleet, [*subjects, fleet.direct], job, effort.rounds) for name, job in jobs.items()}
+    found = {}
+    for name in effort.paces:
+        job = streamed(chunks=effort.chunks, pace_ms=PACES[name], nulls=name == NULLS, seconds=effort.seconds)
+        found[name] = in_turns(fleet, [*subjects, fleet.direct], job, effort.rounds)
+    return found
 
 
 def measure_latency(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[str, tuple[float, float]]:
@@ -94,4 +97,5 @@ def measure_dynamodb(fleet: Fleet, gateway: Subject, endpoint: str, effort: Effo
     """The gateway with its state in DynamoDB, in turns with the one on SQLite."""
     credentials: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     other = fleet.gateway(f"dynamodb://bench?endpoint={endpoint}", credentials)
+    warm(fleet, [other])
     return in_turns(fleet, [gateway, other], plain(seconds=effort.seconds, settle=0.5), effort.rounds)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.imports import BARE
-from bench.parts import PACES, Effort, Findings
+from bench.parts import BUSY, Effort, Findings
 from bench.rounds import Figure, Rounds, chunk_us, chunks_per_second, per_second, request_us
 from bench.subjects import DIRECT, DYNAMO, GATEWAY, HELLO, NGINX, PASS_THROUGH, ROOT
 
@@ -18,7 +18,6 @@ REFERENCES = (HELLO, PASS_THROUGH, NGINX)
 BUDGET_REQUEST, BUDGET_CHUNK, BUDGET_MEMORY = 250, 10, 90
 NGINX_THERE = 17.0
 """µs of CPU that nginx took for a plain request on the machine on which the budgets were set."""
-BUSY = next(iter(PACES))
 
 
 def page(found: Findings, effort: Effort) -> str:
@@ -116,7 +115,7 @@ def _budgets(found: Findings) -> str:
     return f"""## Budgets
 
 The budgets were set on a machine where nginx takes {NGINX_THERE:g} µs for a plain request. Here it takes
-{slower:.2f} times that, and the times below are divided by it: an estimate, since machines differ by more than one number.
+{slower:.2f} times that, and the times below are divided by it: an estimate, as machines differ in more ways than one.
 
 {_table(["", "budget", "here"], rows)}"""
 

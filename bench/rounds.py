@@ -39,15 +39,19 @@ class Rounds:
 
 
 def in_turns(fleet: Fleet, subjects: Sequence[Subject], job: Job, rounds: int) -> Rounds:
-    """Load every subject once a round, each round beginning with another one; an extra first round warms."""
+    """Load every subject once a round, each round beginning with another one."""
     tallies: dict[str, list[Tally]] = {subject.name: [] for subject in subjects}
-    for number in range(rounds + 1):
+    for number in range(rounds):
         first = number % len(subjects)
         for subject in (*subjects[first:], *subjects[:first]):
-            tally = fleet.measure(subject, job)
-            if number:
-                tallies[subject.name].append(tally)
+            tallies[subject.name].append(fleet.measure(subject, job))
     return Rounds(tallies)
+
+
+def warm(fleet: Fleet, subjects: Sequence[Subject]) -> None:
+    """Let every subject do once what it will be measured at."""
+    for job in (plain(requests=500), streamed(chunks=20, pace_ms=0.0, requests=64)):
+        in_turns(fleet, subjects, job, 1)
 
 
 def plain(**job: Any) -> Job:

@@ -26,6 +26,9 @@ class HeadTooLarge(InvalidRequest):
     status = 431
 
 
+TOO_LARGE = HeadTooLarge(f"The headers are more than {MAX_FIELDS}, or longer than {MAX_HEAD} bytes.")
+
+
 class Protocol(HttpToolsProtocol):
     """Uvicorn's protocol, but a request's head has an end, and a refusal has the form of our errors."""
 
@@ -42,7 +45,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its head is whole."""
         self._in_head = False
-        super().on_headers_complete()
+        if len(self.headers) <= MAX_FIELDS:
+            super().on_headers_complete()
+        else:
+            self._refuse(TOO_LARGE)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of several."""
@@ -52,7 +58,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD or (self.headers is not None and len(self.headers) > MAX_FIELDS):
-            self._refuse(HeadTooLarge(f"The headers are more than {MAX_FIELDS}, or longer than {MAX_HEAD} bytes."))
+            self._refuse(TOO_LARGE)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP/1.1."""
@@ -60,6 +66,8 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: InvalidRequest) -> None:
         """Answer, and read on for a moment: closing at once would take the answer from a client that still sends."""
+        if self._refused:
+            return
         self._refused = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()

@@ -20,8 +20,13 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 KEY = "test-key"
-PATIENCE = 20.0
+PATIENCE = 40.0
 T = TypeVar("T")
+SIMULATED = """\
+auth: {api_keys: [test-key]}
+providers:
+  - {name: simulated, type: simulated, models: [echo]}
+"""
 
 
 def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:

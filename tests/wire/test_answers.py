@@ -176,7 +176,10 @@ async def test_cached_tokens_are_settled(gateway: Gateway, upstream: Upstream) -
     assert (await gateway.outcome()).usage.cached_tokens == 14
 
 
-@pytest.mark.parametrize("usage", [7, [], "many", {"prompt_tokens": "x", "completion_tokens": -1}, {}], ids=repr)
+HUGE = {"prompt_tokens": 10**30, "completion_tokens": 10**30}
+
+
+@pytest.mark.parametrize("usage", [7, [], "many", {"prompt_tokens": "x", "completion_tokens": -1}, {}, HUGE], ids=repr)
 async def test_odd_usage_does_no_harm(gateway: Gateway, upstream: Upstream, usage: Any) -> None:
     upstream.script = streaming(chunk("Hello"), {**usage_chunk(), "usage": usage})
     assert (await gateway.stream()).ended_well()

@@ -10,6 +10,7 @@ from penstock.core.json import to_json
 from penstock.schema.outcome import Usage
 
 CLOSING_BRACE = ord("}")
+MAX_TOKENS = 2**40
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 
 
@@ -84,4 +85,5 @@ def read_usage(usage: Any) -> Usage | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    """A number of tokens; 0 for what is none, or what no store could hold: it would block the ledger."""
+    return value if type(value) is int and 0 < value < MAX_TOKENS else 0

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from penstock.core.json import parse
 from penstock.dialects._exchange import Exchange
@@ -21,7 +22,8 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _PLACE = re.compile(r" at line (\d+) column (\d+)$")
 _REASONS = {
     "recursion limit": "is nested deeper than 200 levels",
-    "hex escape": "holds half of a surrogate pair, or an escape that is none",
+    "hex escape": "holds half of a surrogate pair",
+    "invalid escape": "holds an escape that JSON does not have",
     "unicode code point": "holds bytes that are not UTF-8",
     "control character": "holds a control character",
     "number out of range": "is a number too large",
@@ -67,8 +69,13 @@ def _refuse_controls(value: Any, path: Path) -> None:
 
 def _worst(error: ValidationError, document: dict[str, Any]) -> InvalidRequest:
     """A missing field of the body itself, else what went deepest: of a union's branches the one that was meant."""
+
+    def weight(found: tuple[Path, ErrorDetails]) -> tuple[bool, int, bool]:
+        place, mistake = found
+        return mistake["type"] == "missing" and len(place) == 1, len(place), not mistake["type"].endswith("_type")
+
     found = mistakes(error, document)
-    path, _ = max(found, key=lambda m: (m[1]["type"] == "missing" and len(m[0]) == 1, len(m[0])))
+    path, _ = max(found, key=weight)
     return _field_error(path, reason(mistake for where, mistake in found if where == path))
 
 

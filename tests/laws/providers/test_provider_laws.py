@@ -127,6 +127,9 @@ async def test_a_failure_is_told_by_its_kind(provider: Provider, status: int) ->
     assert plain.value.message == streamed.value.message
 
 
+BREAKING = {"simulate": {"cut_after": 2, "tokens_per_second": 20}}
+
+
 async def test_a_stream_that_breaks_off_gives_what_it_had_and_then_fails(provider: Provider) -> None:
     payloads = []
     with pytest.raises(UpstreamError):  # noqa: PT012 - what came before it counts too

@@ -49,18 +49,18 @@ def _prefix() -> str:
 
 _PLACES = {
     "sqlite": _sqlite,
-    "dynamodb in process": _dynamodb_in_process,
-    "dynamodb over http": _dynamodb_over_http,
+    "dynamodb-in-process": _dynamodb_in_process,
+    "dynamodb-over-http": _dynamodb_over_http,
 }
 
 SHARED = [
     "sqlite",
-    "dynamodb over http",
+    "dynamodb-over-http",
     *(name for name in plugs.names("stores") if name not in ("sqlite", "dynamodb")),
 ]
 """Places that other processes reach too."""
 
-ALL = [*SHARED, "dynamodb in process"]
+ALL = [*SHARED, "dynamodb-in-process"]
 
 
 def make(name: str, folder: Path, moto: Callable[[], str]) -> Place:

@@ -49,7 +49,7 @@ def wire() -> LosesAnswers:
 
 @pytest.fixture
 async def store(wire: LosesAnswers, tmp_path: object) -> AsyncIterator[Store]:
-    place = make("dynamodb in process", tmp_path, str)  # type: ignore[arg-type]
+    place = make("dynamodb-in-process", tmp_path, str)  # type: ignore[arg-type]
     store = dynamodb.connect(place.url, wire)  # type: ignore[arg-type]
     await store.open()
     yield store

@@ -15,7 +15,7 @@ OPERATIONS = {name: member for name, member in vars(Store).items() if inspect.is
 
 
 def test_every_store_plug_has_a_place_where_its_laws_are_tried() -> None:
-    assert {name.partition(" ")[0] for name in places.ALL} == set(plugs.names("stores"))
+    assert {name.partition("-")[0] for name in places.ALL} == set(plugs.names("stores"))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

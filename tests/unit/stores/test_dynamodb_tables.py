@@ -34,7 +34,7 @@ def at(url: str, wire: Wire) -> DynamoStore:
 
 
 async def in_moto(tmp_path: Path) -> DynamoStore:
-    place = make("dynamodb in process", tmp_path, str)
+    place = make("dynamodb-in-process", tmp_path, str)
     store = dynamodb.connect(place.url, place.client)
     await store.open()
     return store
@@ -104,7 +104,7 @@ async def test_an_endpoint_of_ones_own_gets_the_credentials_that_are_set(monkeyp
 
 
 async def test_missing_tables_are_made_at_an_endpoint_of_ones_own_once(tmp_path: Path) -> None:
-    place = make("dynamodb in process", tmp_path, str)
+    place = make("dynamodb-in-process", tmp_path, str)
     for made in (KINDS, set()):
         store, wire = await recorded(place.url)
         created = {asked["TableName"] for action, asked in wire.asked if action == "CreateTable"}

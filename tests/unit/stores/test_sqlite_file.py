@@ -16,8 +16,9 @@ import pytest
 from penstock.errors import SettingsError, StateConflict
 from penstock.schema.model import Registry
 from penstock.stores import sqlite
-from penstock.stores.sqlite import SqliteStore
+from penstock.stores.sqlite import SqliteStore, outcomes
 from penstock.stores.sqlite.connection import APPLICATION, VERSION
+from tests.laws.stores.records import NOW, an_outcome
 
 
 @pytest.fixture
@@ -149,3 +150,13 @@ async def test_a_task_that_is_cancelled_while_it_waits_in_line_writes_nothing(st
     gate.set()
     await blocking
     assert await store.load_registry() == Registry()
+
+
+async def test_pruning_forgets_all_that_is_old_in_short_transactions(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "SLICE", 3)
+    await store.record_outcomes([an_outcome(started_at=NOW - number) for number in range(11)])
+    assert await store.prune_outcomes(NOW) == 10
+    assert len(await store.list_outcomes()) == 1
+    assert await store.prune_outcomes(NOW) == 0

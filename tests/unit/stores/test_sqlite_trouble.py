@@ -210,6 +210,17 @@ async def test_a_disk_that_does_not_answer(store: SqliteStore, monkeypatch: pyte
     gate.set()
 
 
+async def test_a_statement_that_takes_too_long_is_broken_off_and_holds_up_nobody_else(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with monkeypatch.context() as hurried:
+        hurried.setattr(connection, "BUDGET", 0.1)
+        with pytest.raises(StateError, match="did not answer"):
+            await store._db.read(lambda sql: sql.execute(endless).fetchone())
+    await store.create_key(a_key())
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_was_taken_away_fails_the_ping(store: SqliteStore, path: Path, replaced: bool) -> None:
     path.rename(path.with_suffix(".old"))

@@ -328,9 +328,7 @@ def explain(error: Exception, doing: str, where: str) -> StateError:
             " template.yaml: deploy that with `sam deploy`, or correct the prefix and region in PENSTOCK_STATE_URL"
         )
     if isinstance(error, aws.AccessDenied):
-        return StateError(
-            f"{doing}: AWS does not allow it; add it to the policy of this role. AWS says: {_said(error)}"
-        )
+        return StateError(f"{doing}: AWS does not allow it; add it to the policy of this role{_said(error)}")
     if isinstance(error, _UNSIGNED):
         return StateError(
             f"{doing}: AWS credentials are missing or refused at {where}; set AWS_ACCESS_KEY_ID and"

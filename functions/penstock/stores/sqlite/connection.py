@@ -105,6 +105,8 @@ class Connection:
             async with asyncio.timeout(BUDGET):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
+            if self._sql is not None:
+                self._sql.interrupt()  # what runs now was begun no later, so its time is up too
             raise StateError(
                 f"the state file {self.path} did not answer within {BUDGET:g} s: its disk is too slow or too busy"
             ) from None

@@ -44,6 +44,9 @@ _RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 _NEWEST = "SELECT * FROM outcomes WHERE started_at >= :since ORDER BY started_at DESC LIMIT :limit"
 _NEWEST_OF_KEY = """SELECT * FROM outcomes WHERE key_id = :key_id AND started_at >= :since
     ORDER BY started_at DESC LIMIT :limit"""
+_FORGET = "DELETE FROM outcomes WHERE rowid IN (SELECT rowid FROM outcomes WHERE started_at < ? LIMIT ?)"
+
+SLICE = 2000  # outcomes forgotten in one transaction, so that nobody waits long for its lock
 
 
 class Outcomes:
@@ -61,7 +64,10 @@ class Outcomes:
 
     async def prune_outcomes(self, before: float) -> int:
         """Forget outcomes that started before; answers how many."""
-        return await self._db.append(_prune, before)
+        forgotten = 0
+        while part := await self._db.append(_prune, before):
+            forgotten += part
+        return forgotten
 
 
 def _record(sql: sqlite3.Connection, outcomes: Sequence[Outcome]) -> int:
@@ -74,7 +80,7 @@ def _list(sql: sqlite3.Connection, key_id: str | None, since: float, limit: int)
 
 
 def _prune(sql: sqlite3.Connection, before: float) -> int:
-    return sql.execute("DELETE FROM outcomes WHERE started_at < ?", (before,)).rowcount
+    return sql.execute(_FORGET, (before, SLICE)).rowcount
 
 
 def _row(outcome: Outcome) -> tuple[Any, ...]:
