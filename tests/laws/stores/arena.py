@@ -144,7 +144,15 @@ async def open_at_once(store: Store, _: int, __: str, start: Start) -> bool:
 PLAYS: dict[str, Play] = {
     play.__name__: play
     for play in (
-        *(create_one_hash, create_one_id, revoke_one_key, change_one_key, create_one_job, claim_one_job, finish_one_job),
+        *(
+            create_one_hash,
+            create_one_id,
+            revoke_one_key,
+            change_one_key,
+            create_one_job,
+            claim_one_job,
+            finish_one_job,
+        ),
         *(publish_versions, record_one_outcome, record_one_batch, write_without_rest, open_at_once),
     )
 }

@@ -246,7 +246,9 @@ async def test_every_act_is_in_the_trail_with_its_actor_and_without_a_secret(app
     await client().delete(path)
     trail = await client().get("/api/v1/audit")
     told = [(act["actor"], act["action"], act["target"], act["detail"]) for act in trail.json()["data"]]
-    made_by = next(one["id"] for one in (await client().get("/api/v1/apikeys")).json()["data"] if "admin" in one["scopes"])
+    made_by = next(
+        one["id"] for one in (await client().get("/api/v1/apikeys")).json()["data"] if "admin" in one["scopes"]
+    )
     assert told == [
         (f"address {INSIDE}", "revoke key", key["id"], ""),
         (f"address {INSIDE}", "rotate key", key["id"], "grace 86400 s"),
