@@ -21,10 +21,10 @@ BUSY = next(iter(PACES))
 class Effort:
     """How long to measure: rounds, seconds of each subject in a round, and the sizes of the single parts."""
 
-    rounds: int = 9
-    seconds: float = 1.0
+    rounds: int = 7
+    seconds: float = 0.6
     rate: float = 200.0
-    rate_seconds: float = 3.0
+    rate_seconds: float = 2.0
     streams: int = 10_000
     imports: int = 5
     chunks: int = 200

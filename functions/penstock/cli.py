@@ -15,7 +15,7 @@ from typing import Any
 from penstock import __version__, settings, telemetry
 from penstock.bootstrap import SIMULATED, build
 from penstock.core.json import parse, to_json
-from penstock.core.keys import generate, new_key
+from penstock.core.keys import generate, new_key, record_act
 from penstock.core.sse import DONE, EventDecoder
 from penstock.errors import PenstockError, SettingsError, UpstreamUnavailable
 from penstock.house import House
@@ -24,6 +24,9 @@ from penstock.schema.key import SCOPES
 from penstock.schema.model import ModelCard
 from penstock.schema.secret import Secret
 from penstock.settings import Settings
+
+ACTOR = "command line"
+"""Who acts, in the audit trail, when a command does."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -160,7 +163,9 @@ async def _first_key(house: House) -> Secret | None:
     if house.settings.document.auth.mode == "none" or house.settings.keys or await house.store.list_keys():
         return None
     secret = generate()
-    await house.store.create_key(new_key(secret, description="the first key"))
+    key = new_key(secret, description="the first key")
+    await record_act(house.store, ACTOR, "create key", key.id, "the first key")
+    await house.store.create_key(key)
     return secret
 
 
@@ -203,6 +208,7 @@ def _keys_new(options: argparse.Namespace) -> int:
             models=tuple(options.model or ("*",)),
             expires_at=time.time() + options.days * 86400 if options.days is not None else None,
         )
+        await record_act(house.store, ACTOR, "create key", key.id)
         await house.store.create_key(key)
         print(f"{secret.reveal()}\n{key.id} was made. The key is shown this once.", flush=True)
         return 0
@@ -223,6 +229,7 @@ def _keys_list(options: argparse.Namespace) -> int:
 
 def _keys_revoke(options: argparse.Namespace) -> int:
     async def act(house: House) -> int:
+        await record_act(house.store, ACTOR, "revoke key", options.id)
         if await house.store.revoke_key(options.id, time.time()) is None:
             raise SettingsError(f"there is no key {options.id!r}; penstock keys list shows those that there are")
         print(f"{options.id} is revoked; every process refuses it within 5 seconds.")

@@ -31,6 +31,11 @@ class Wire(ThreadingHTTPServer):
         """Keep what an operation does to which tables, as IAM names it."""
         if operation in MADE_AT_AN_ENDPOINT_OF_ONES_OWN:
             return
+        if operation == "TransactWriteItems":  # IAM asks for the right to each write in it
+            for write in payload["TransactItems"]:
+                for kind, one in write.items():
+                    self.note(f"{kind}Item", one)
+            return
         tables = list(payload.get("RequestItems", {})) or [payload["TableName"]]
         self.seen |= {(table.removeprefix(f"{PREFIX}-"), f"dynamodb:{operation}") for table in tables}
 

@@ -56,6 +56,11 @@ def test_bad_json_is_the_callers_mistake(door: doors.Door) -> None:
     assert body["error"]["type"] == "invalid_request_error"
 
 
+def test_a_key_without_the_scope_admin_makes_none(door: doors.Door) -> None:
+    answer = door.call(doors.presenting(doors.event("http_api_make_key"), "test-key"))
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (403, "insufficient_permissions")
+
+
 def test_no_key_no_answer(door: doors.Door) -> None:
     status, body = called(door, "http_api_no_key")
     assert status == 401

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from penstock import plugs
+from penstock.core.keys import new_key
 from penstock.schema.job import Job
 from penstock.schema.request import CHAT
+from penstock.schema.secret import Secret
 from tests.functions import adapter, doors, dynamodb, runtime_api, template
 
 LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:BatchWriteItem")}
@@ -53,12 +55,15 @@ def assert_fits(function: str, wire: dynamodb.Wire, *rarely: set[tuple[str, str]
 
 
 def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    asyncio.run(make_admin(wire.state_url))
+    wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("HttpApi", api, on_dynamodb, tmp_path / "log") as door:
         assert door.call(doors.event("http_api_health"))["statusCode"] == 200
         assert door.call(doors.event("http_api_models"))["statusCode"] == 200
         assert door.call(doors.event("http_api_embeddings"))["statusCode"] == 200
         stranger = doors.presenting(doors.event("http_api_models"), "a-key-that-only-the-store-could-know")
         assert door.call(stranger)["statusCode"] == 401
+        administer(door)
     assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES)
 
 
@@ -95,6 +100,32 @@ def test_no_role_reaches_beyond_the_systems_own_resources() -> None:
             assert isinstance(statement["Resource"], dict), name
     given = {function["Role"]["Fn::GetAtt"][0] for function in template.functions().values()}
     assert len(given) == len(template.functions())
+
+
+def administer(door: doors.Door) -> None:
+    """Let a key be made and go through all that may happen to one."""
+    made = door.call(doors.event("http_api_make_key"))
+    assert made["statusCode"] == 201
+    path = f"/api/v1/apikeys/{json.loads(made['body'])['id']}"
+    for method, where, body in (
+        ("GET", "/api/v1/apikeys", None),
+        ("GET", path, None),
+        ("PATCH", path, {"owner": "ada"}),
+        ("POST", f"{path}/rotate", {"grace_seconds": 60}),
+        ("DELETE", path, None),
+        ("GET", "/api/v1/audit", None),
+    ):
+        event = doors.event("http_api_make_key") | {"httpMethod": method, "path": where}
+        event["body"] = json.dumps(body) if body else None
+        assert door.call(event)["statusCode"] == 200, (method, where)
+
+
+async def make_admin(state_url: str) -> None:
+    """Put the key of the events into the table, as `penstock keys new --scope admin` does with one of its own."""
+    store = plugs.load("stores", "dynamodb").connect(state_url, None)
+    await store.open()
+    await store.create_key(new_key(Secret("admin-key"), scopes=("admin",)))
+    await store.close()
 
 
 async def accept(state_url: str, id: str) -> None:

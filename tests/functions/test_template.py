@@ -22,6 +22,13 @@ BUFFERED = {
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model+}"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/api/v1/apikeys"),
+    ("GET", "/api/v1/apikeys"),
+    ("GET", "/api/v1/apikeys/{key_id}"),
+    ("PATCH", "/api/v1/apikeys/{key_id}"),
+    ("DELETE", "/api/v1/apikeys/{key_id}"),
+    ("POST", "/api/v1/apikeys/{key_id}/rotate"),
+    ("GET", "/api/v1/audit"),
 }
 
 

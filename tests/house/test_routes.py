@@ -46,11 +46,11 @@ def endpoints(app: App) -> set[tuple[str, str]]:
 async def test_exactly_these_routes_answer_without_a_key(app: App) -> None:
     listed = endpoints(app)
     assert ("POST", "/v1/chat/completions") in listed, f"the hot routes are not among {sorted(listed)}"
-    transport = httpx.ASGITransport(app)
+    transport = httpx.ASGITransport(app, client=("203.0.113.9", 4711))  # an address that no network of ours trusts
     async with httpx.AsyncClient(transport=transport, base_url="http://penstock.test") as client:
         answered = set()
         for method, path in listed:
             answer = await client.request(method, re.sub(r"\{.*?\}", "x", path), content=b"{}")
-            if answer.status_code != 401:
+            if answer.status_code not in (401, 403):
                 answered.add(path)
     assert answered == UNGUARDED

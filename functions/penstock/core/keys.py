@@ -6,11 +6,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.ports import Store
 from penstock.errors import Authentication, PermissionDenied, StateError
+from penstock.schema.act import Act
 from penstock.schema.key import ANONYMOUS, INFERENCE, Caller, VirtualKey
 from penstock.schema.secret import Secret
 
@@ -38,6 +39,23 @@ def new_key(secret: Secret, **fields: Any) -> VirtualKey:
         created_at=time.time(),
         **fields,
     )
+
+
+def rotated(key: VirtualKey, secret: Secret, *, until: float) -> VirtualKey:
+    """The key's next revision, opened by ``secret``, and by the one before it ``until`` then."""
+    return replace(
+        key,
+        sha256=secret.sha256(),
+        hint="…" + secret.reveal()[-4:],
+        previous_sha256=key.sha256,
+        previous_until=until,
+        revision=key.revision + 1,
+    )
+
+
+async def record_act(store: Store, actor: str, action: str, target: str, detail: str = "") -> None:
+    """Write an administrative act into the audit trail: before the act, so that none goes unrecorded."""
+    await store.record_act(Act("act_" + secrets.token_hex(8), time.time(), actor, action, target, detail))
 
 
 @dataclass(slots=True)
@@ -80,7 +98,7 @@ class Keyring:
                 raise Authentication("This API key is not known here.")
             if known.key.revoked_at is not None:
                 raise Authentication("This API key has been revoked.")
-            if not known.key.active(time.time()):
+            if not known.key.opened_by(sha256, time.time()):
                 raise Authentication("This API key has expired.")
             caller = known.caller
         if scope not in caller.scopes:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from penstock.schema.act import Act
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.model import ModelCard, Registry
@@ -36,7 +37,11 @@ class Store(Protocol):
         ...
 
     async def find_key(self, sha256: str) -> VirtualKey | None:
-        """The key with this hash, active or not, or ``None``."""
+        """The key whose present or previous hash this is, active or not, or ``None``."""
+        ...
+
+    async def read_key(self, id: str) -> VirtualKey | None:
+        """The key with this id, active or not, or ``None``."""
         ...
 
     async def list_keys(self) -> list[VirtualKey]:
@@ -45,6 +50,21 @@ class Store(Protocol):
 
     async def revoke_key(self, id: str, at: float) -> VirtualKey | None:
         """Revoke for good; the first revocation's time stays. ``None`` if there is no such key."""
+        ...
+
+    async def replace_key(self, key: VirtualKey) -> None:
+        """Write a key's next revision; ``StateConflict`` unless the one before it is the present one.
+
+        A new ``sha256`` opens the key from now on; the one before it still finds the key if it is ``previous_sha256``.
+        """
+        ...
+
+    async def record_act(self, act: Act) -> None:
+        """Append to the audit trail, once an id."""
+        ...
+
+    async def list_acts(self, *, limit: int = 100) -> list[Act]:
+        """The newest acts first."""
         ...
 
     async def record_outcomes(self, outcomes: Sequence[Outcome]) -> int:

@@ -51,6 +51,10 @@ class Exchange:
                 return bytes(value).decode("latin-1")
         return None
 
+    def headers(self, name: bytes) -> list[str]:
+        """Every value of a request header that may be repeated, in order."""
+        return [bytes(value).decode("latin-1") for key, value in self.scope["headers"] if key == name]
+
     async def body(self) -> bytes:
         """The whole request body. Raises ``RequestTooLarge`` as soon as it is, ``ClientLeft`` if it never ends."""
         limit = self.house.settings.document.request.max_body_bytes

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from penstock import __version__
-from penstock.dialects._address import caller_address, is_inside
+from penstock.dialects._address import is_trusted
 from penstock.dialects._guard import Here
 from penstock.errors import StateError
 
@@ -27,7 +27,7 @@ async def health(house: Here, request: Request, response: Response) -> dict[str,
     except StateError:
         status, response.status_code = "unhealthy", 503
     shown: dict[str, Any] = {"status": status, "version": __version__}
-    if house.settings.document.auth.mode == "none" or is_inside(caller_address(request.scope["penstock.exchange"])):
+    if house.settings.document.auth.mode == "none" or is_trusted(request.scope["penstock.exchange"]):
         models = [card.id for card in await house.registry.cards()] if status == "healthy" else []
         now = time.time()
         shown |= {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -38,33 +39,53 @@ def _reachable(url: str) -> bool:
     return parts.scheme in ("http", "https") and named and whole and bool(_VISIBLE.fullmatch(url))
 
 
+NETWORKS = "networks such as 10.0.0.0/8"
+INSIDE = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+"""Loopback and the private networks of RFC 1918 and RFC 4193."""
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Where ``penstock serve`` listens; the command line goes before it. ``grace`` is the time that open requests have
-    to finish once the server is told to stop.
+    to finish once the server is told to stop. ``trusted_proxies`` are networks whose ``X-Forwarded-For`` is believed.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     grace: int = 30
+    trusted_proxies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        _require("trusted_proxies", all(map(_is_network, self.trusted_proxies)), NETWORKS)
         _require("port", 1 <= self.port <= 65535, "from 1 to 65535")
         _require("grace", 0 <= self.grace <= 3600, "from 0 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one."""
+    """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one.
+
+    Callers from ``trusted_networks`` may administer keys without one.
+    """
 
     mode: Literal["keys", "none"] = "keys"
     api_keys: list[str] = field(default_factory=list, repr=False)
     api_key_header: str = "X-API-Key"
+    trusted_networks: list[str] = field(default_factory=lambda: list(INSIDE))
 
     def __post_init__(self) -> None:
         _require(
             "api_key_header", bool(_HEADER.fullmatch(self.api_key_header)), "a header's name: letters, digits and -"
         )
+        _require("trusted_networks", all(map(_is_network, self.trusted_networks)), NETWORKS)
         _require("api_keys", all(map(_VISIBLE.fullmatch, self.api_keys)), "keys of visible ASCII characters")
 
 

@@ -13,7 +13,11 @@ SCOPES = frozenset({INFERENCE, METRICS, ADMIN})
 
 @dataclass(frozen=True, slots=True)
 class VirtualKey:
-    """One key as the store holds it. Times are seconds since the epoch; the key itself is kept as its SHA-256 alone."""
+    """One key as the store holds it. Times are seconds since the epoch; the key itself is kept as its SHA-256 alone.
+
+    After a rotation the key before the present one still opens until ``previous_until``. Each change counts the
+    ``revision`` up.
+    """
 
     id: str
     sha256: str
@@ -26,10 +30,20 @@ class VirtualKey:
     created_at: float = 0.0
     expires_at: float | None = None
     revoked_at: float | None = None
+    tags: tuple[str, ...] = ()
+    previous_sha256: str = ""
+    previous_until: float = 0.0
+    revision: int = 1
 
     def active(self, now: float) -> bool:
         """Whether the key opens anything at ``now``."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def opened_by(self, sha256: str, now: float) -> bool:
+        """Whether a key with this hash opens it at ``now``: the present one, or the one before within its grace."""
+        return self.active(now) and (
+            sha256 == self.sha256 or (sha256 == self.previous_sha256 and now < self.previous_until)
+        )
 
 
 @dataclass(frozen=True, slots=True)

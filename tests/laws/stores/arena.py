@@ -13,7 +13,7 @@ import multiprocessing
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -55,6 +55,21 @@ async def revoke_one_key(store: Store, me: int, _: str, start: Start) -> float |
     start()
     revoked = await store.revoke_key("key_1", NOW + me)
     return revoked.revoked_at if revoked else None
+
+
+async def change_one_key(store: Store, me: int, rounds: str, start: Start) -> int:
+    """Everybody counts the same key's priority up, ``rounds`` times, reading it again after each conflict."""
+    start()
+    for _ in range(int(rounds)):
+        while True:
+            key = await store.read_key("key_1")
+            assert key is not None
+            try:
+                await store.replace_key(replace(key, priority=key.priority + 1, revision=key.revision + 1))
+                break
+            except StateConflict:
+                continue
+    return int(rounds)
 
 
 async def create_one_job(store: Store, me: int, job: str, start: Start) -> bool:
@@ -129,7 +144,15 @@ async def open_at_once(store: Store, _: int, __: str, start: Start) -> bool:
 PLAYS: dict[str, Play] = {
     play.__name__: play
     for play in (
-        *(create_one_hash, create_one_id, revoke_one_key, create_one_job, claim_one_job, finish_one_job),
+        *(
+            create_one_hash,
+            create_one_id,
+            revoke_one_key,
+            change_one_key,
+            create_one_job,
+            claim_one_job,
+            finish_one_job,
+        ),
         *(publish_versions, record_one_outcome, record_one_batch, write_without_rest, open_at_once),
     )
 }

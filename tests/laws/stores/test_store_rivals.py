@@ -84,6 +84,14 @@ async def test_of_sixteen_revocations_one_counts_and_all_are_told_the_same_time(
     assert told == {found.revoked_at}
 
 
+async def test_no_change_of_a_key_is_lost(race: Race, store: Store) -> None:
+    await store.create_key(a_key(id="key_1"))
+    race("change_one_key", "2")
+    key = await store.read_key("key_1")
+    assert key is not None
+    assert (key.priority, key.revision) == (2 * RIVALS, 2 * RIVALS + 1)
+
+
 async def test_of_sixteen_jobs_with_one_id_exactly_one_is_created(race: Race, store: Store) -> None:
     won = race("create_one_job", "job_1")
     assert won.count(True) == 1

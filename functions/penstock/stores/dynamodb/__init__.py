@@ -1,4 +1,4 @@
-"""State in four DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for another
+"""State in five DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for another
 server that speaks like it."""
 
 from __future__ import annotations
@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from penstock.errors import SettingsError
-from penstock.stores.dynamodb import jobs, keys, outcomes, registry
+from penstock.stores.dynamodb import acts, jobs, keys, outcomes, registry
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
     from penstock.stores.dynamodb.connection import Connection
 
-TABLES = {"keys": keys.TABLE, "outcomes": outcomes.TABLE, "registry": registry.TABLE, "jobs": jobs.TABLE}
+TABLES = {
+    "keys": keys.TABLE,
+    "outcomes": outcomes.TABLE,
+    "registry": registry.TABLE,
+    "jobs": jobs.TABLE,
+    "acts": acts.TABLE,
+}
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _ENDPOINT = re.compile(r"https?://[^/\s]+/?")
 
 
-class DynamoStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs):
+class DynamoStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 
     def __init__(self, db: Connection) -> None:

@@ -23,17 +23,23 @@ TABLES = (
         models TEXT NOT NULL,
         created_at REAL NOT NULL,
         expires_at REAL,
-        revoked_at REAL
+        revoked_at REAL,
+        tags TEXT NOT NULL,
+        previous_sha256 TEXT NOT NULL,
+        previous_until REAL NOT NULL,
+        revision INTEGER NOT NULL
     )""",
+    "CREATE INDEX keys_by_previous ON keys (previous_sha256) WHERE previous_sha256 <> ''",
 )
 
 _FIELDS = tuple(field.name for field in fields(VirtualKey))
 
-_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_BY_HASH = "SELECT * FROM keys WHERE sha256 = ?"
+_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_BY_HASH = "SELECT * FROM keys WHERE sha256 = ?1 OR (previous_sha256 = ?1 AND previous_sha256 <> '')"
 _BY_ID = "SELECT * FROM keys WHERE id = ?"
 _ALL = "SELECT * FROM keys ORDER BY created_at, id"
-_REVOKE = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+_DELETE = "DELETE FROM keys WHERE id = ?"
+_REVOKE = "UPDATE keys SET revoked_at = ?, revision = revision + 1 WHERE id = ? AND revoked_at IS NULL"
 
 
 class Keys:
@@ -49,6 +55,10 @@ class Keys:
         """The key with this hash, active or not, or ``None``."""
         return await self._db.read(_find, _BY_HASH, sha256)
 
+    async def read_key(self, id: str) -> VirtualKey | None:
+        """The key with this id, active or not, or ``None``."""
+        return await self._db.read(_find, _BY_ID, id)
+
     async def list_keys(self) -> list[VirtualKey]:
         """Every key, oldest first."""
         return await self._db.read(_list)
@@ -56,6 +66,10 @@ class Keys:
     async def revoke_key(self, id: str, at: float) -> VirtualKey | None:
         """Revoke for good; the first revocation's time stays. ``None`` if there is no such key."""
         return await self._db.write(_revoke, id, at)
+
+    async def replace_key(self, key: VirtualKey) -> None:
+        """Write a key's next revision; ``StateConflict`` unless the one before it is the present one."""
+        await self._db.write(_replace, key)
 
 
 def _create(sql: sqlite3.Connection, key: VirtualKey) -> None:
@@ -78,7 +92,16 @@ def _revoke(sql: sqlite3.Connection, id: str, at: float) -> VirtualKey | None:
     return _find(sql, _BY_ID, id)
 
 
+def _replace(sql: sqlite3.Connection, key: VirtualKey) -> None:
+    present = _find(sql, _BY_ID, key.id)
+    if present is None or present.revision != key.revision - 1:
+        raise StateConflict(f"the key {key.id} was changed meanwhile, or is not there")
+    if key.sha256 != present.sha256 and _find(sql, _BY_HASH, key.sha256):
+        raise StateConflict("a key with this hash exists already")
+    sql.execute(_DELETE, (key.id,))
+    _create(sql, key)
+
+
 def _key(row: tuple[Any, ...]) -> VirtualKey:
     values = dict(zip(_FIELDS, row, strict=True))
-    values["scopes"], values["models"] = tuple(json.loads(values["scopes"])), tuple(json.loads(values["models"]))
-    return VirtualKey(**values)
+    return VirtualKey(**values | {name: tuple(json.loads(values[name])) for name in ("scopes", "models", "tags")})

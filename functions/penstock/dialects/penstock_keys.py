@@ -1,0 +1,148 @@
+"""``/api/v1/apikeys``: keys made, listed, changed, rotated and revoked; ``/api/v1/audit``: who did so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from penstock.core.keys import generate, new_key, record_act, rotated
+from penstock.dialects._guard import Administrator, Here
+from penstock.errors import InvalidRequest, NotFound
+from penstock.house import House
+from penstock.schema.key import VirtualKey
+
+router = APIRouter(prefix="/api/v1", tags=["keys"])
+
+Text = Annotated[str, Field(max_length=500)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Scope = Literal["inference", "metrics", "admin"]
+DAY = 86_400.0
+
+
+class KeyFields(BaseModel):
+    """What may be said of a key. ``models`` are globs of public names; ``expires_at`` is in seconds since the epoch."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    description: Text | None = None
+    owner: Text | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1)] | None = None
+    models: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
+    tags: Annotated[list[Name], Field(max_length=50)] | None = None
+    expires_at: Annotated[float, Field(gt=0, lt=1e11)] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were sent, as a key's record wants them. An expiry of ``null`` takes it away."""
+        sent = self.model_dump(exclude_unset=True)
+        kept = {name: value for name, value in sent.items() if value is not None or name == "expires_at"}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+
+
+class Rotation(BaseModel):
+    """How long the key before the rotation still opens: ``grace_seconds``, at most 30 days."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    grace_seconds: Annotated[float, Field(ge=0, le=30 * DAY)] = DAY
+
+
+@router.post("/apikeys", status_code=201, summary="Make a key; it is shown this once")
+async def create_key(fields: KeyFields, house: Here, actor: Administrator) -> dict[str, Any]:
+    """Make a key, good at once in every process."""
+    secret = generate()
+    key = new_key(secret, **fields.given())
+    await record_act(house.store, actor, "create key", key.id, _names(fields))
+    await house.store.create_key(key)
+    return {"api_key": secret.reveal(), **_shown(key)}
+
+
+@router.get("/apikeys", summary="List keys, without the keys themselves")
+async def list_keys(house: Here, actor: Administrator) -> dict[str, Any]:
+    """Every key, oldest first, revoked ones included."""
+    return {"object": "list", "data": [_shown(key) for key in await house.store.list_keys()]}
+
+
+@router.get("/apikeys/{key_id}", summary="Describe a key")
+async def read_key(key_id: str, house: Here, actor: Administrator) -> dict[str, Any]:
+    """One key, without the key itself."""
+    return _shown(await _found(house, key_id))
+
+
+@router.patch("/apikeys/{key_id}", summary="Change a key")
+async def change_key(key_id: str, fields: KeyFields, house: Here, actor: Administrator) -> dict[str, Any]:
+    """Change the fields that are sent; every process obeys within 5 seconds."""
+    key = await _found(house, key_id, active=True)
+    changed = replace(key, revision=key.revision + 1, **fields.given())
+    await record_act(house.store, actor, "change key", key_id, _names(fields))
+    await house.store.replace_key(changed)
+    return _shown(changed)
+
+
+@router.post("/apikeys/{key_id}/rotate", summary="Put a new key in the place of one; it is shown this once")
+async def rotate_key(
+    key_id: str, house: Here, actor: Administrator, rotation: Rotation | None = None
+) -> dict[str, Any]:
+    """The new key is good at once, the one before for its grace."""
+    grace = (rotation or Rotation()).grace_seconds
+    secret = generate()
+    key = rotated(await _found(house, key_id, active=True), secret, until=time.time() + grace)
+    await record_act(house.store, actor, "rotate key", key_id, f"grace {grace:g} s")
+    await house.store.replace_key(key)
+    return {"api_key": secret.reveal(), **_shown(key)}
+
+
+@router.delete("/apikeys/{key_id}", summary="Revoke a key for good")
+async def revoke_key(key_id: str, house: Here, actor: Administrator) -> dict[str, Any]:
+    """Revoke a key; every process refuses it within 5 seconds. It stays in the list."""
+    await _found(house, key_id)
+    await record_act(house.store, actor, "revoke key", key_id)
+    key = await house.store.revoke_key(key_id, time.time())
+    assert key is not None
+    return _shown(key)
+
+
+@router.get("/audit", summary="Who did what")
+async def audit(house: Here, actor: Administrator, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
+    """The newest administrative acts first."""
+    acts = await house.store.list_acts(limit=limit)
+    names = ("id", "at", "actor", "action", "target", "detail")
+    return {"object": "list", "data": [{name: getattr(act, name) for name in names} for act in acts]}
+
+
+async def _found(house: House, key_id: str, *, active: bool = False) -> VirtualKey:
+    key = await house.store.read_key(key_id)
+    if key is None:
+        raise NotFound(f"There is no key {key_id!r}.", param="key_id")
+    if active and key.revoked_at is not None:
+        raise InvalidRequest(f"The key {key_id!r} is revoked, and stays so.", param="key_id")
+    return key
+
+
+def _names(fields: KeyFields) -> str:
+    return ", ".join(sorted(fields.given()))
+
+
+def _shown(key: VirtualKey) -> dict[str, Any]:
+    now = time.time()
+    status = "revoked" if key.revoked_at is not None else "active" if key.active(now) else "expired"
+    return {
+        "id": key.id,
+        "object": "api_key",
+        "status": status,
+        "hint": key.hint,
+        "description": key.description,
+        "owner": key.owner,
+        "priority": key.priority,
+        "scopes": key.scopes,
+        "models": key.models,
+        "tags": key.tags,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "rotation_ends_at": key.previous_until if key.previous_until > now else None,
+    }
