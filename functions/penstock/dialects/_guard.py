@@ -7,19 +7,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-<<<<<<< HEAD
-from penstock.dialects._exchange import Exchange
-from penstock.dialects._openai import presented_key
-from penstock.house import House
-from penstock.schema.key import INFERENCE, Caller
-=======
-from penstock.bootstrap import House
 from penstock.dialects._address import caller_address, is_trusted
 from penstock.dialects._exchange import Exchange
 from penstock.dialects._openai import presented_key
 from penstock.errors import PermissionDenied
+from penstock.house import House
 from penstock.schema.key import ADMIN, INFERENCE, Caller
->>>>>>> c06e22f83c65187210c211671655e2291da263a7
 
 
 def house_of(request: Request) -> House:
