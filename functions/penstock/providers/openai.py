@@ -178,8 +178,10 @@ class OpenAI:
             url = self._base.removesuffix("/v1") + self._profile.about
             response = await self._client.request("GET", url, headers=self._headers, deadline=deadline)
             body = await response.read(MAX_ERROR)
+            if response.status not in (200, 404):  # it will tell another time
+                return
             try:
-                self._generates = response.status != 200 or parse(body).get("is_generation") is not False
+                self._generates = response.status == 404 or parse(body).get("is_generation") is not False
             except (ValueError, AttributeError):
                 self._generates = True
         if not self._generates:
