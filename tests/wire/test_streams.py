@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 
 import pytest
@@ -329,7 +328,7 @@ async def test_a_stream_of_usage_alone_is_a_failed_attempt(pair: Gateway, upstre
     assert (await pair.stream()).text == "Hello there"
 
 
-CUT_JSON = json.dumps(chunk("Hello there")).encode()[:-30]
+CUT_JSON = event(chunk("Hello there"))[len(b"data: ") : -30]
 
 
 async def test_broken_json_first_is_a_failed_attempt(pair: Gateway, upstream: Upstream, second: Upstream) -> None:
