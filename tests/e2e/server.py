@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,10 +42,12 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that the system gives to no outgoing connection meanwhile."""
+    while True:
+        port = random.randint(10_240, 29_999)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -53,10 +56,11 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT / "functions"), **variables}
 
 
-def penstock(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
+def penstock(*arguments: str, folder: Path, before: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end; ``before`` is Python that its process runs before it begins."""
+    begin = f"import os, sys\n{before}\nos.execv(sys.executable, [sys.executable, '-m', 'penstock', *sys.argv[1:]])"
     return subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments],
+        [sys.executable, *(("-c", begin) if before else ("-m", "penstock")), *arguments],
         cwd=folder,
         env=environment(**variables),
         capture_output=True,
