@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import quantiles
 
 from bench import imports
 from bench.clock import resident_mib
-from bench.rounds import Rounds, in_turns, plain, streamed, warm
+from bench.rounds import Rounds, in_turns, p50_ms, p99_ms, plain, streamed, warm
 from bench.subjects import Fleet, Subject
 
 NULLS = '1 ms apart, with "usage": null'
@@ -23,17 +22,17 @@ class Effort:
 
     rounds: int = 7
     seconds: float = 0.6
-    rate: float = 200.0
-    rate_seconds: float = 2.0
+    rate: float = 100.0
+    rate_seconds: float = 3.0
     streams: int = 10_000
     imports: int = 5
-    chunks: int = 200
+    chunks: int = 100
     connections: Sequence[int] = (1, 32, 128)
     paces: Sequence[str] = tuple(PACES)
 
 
 QUICK = Effort(
-    rounds=2, seconds=0.2, rate_seconds=0.5, streams=1_000, imports=1, chunks=50, connections=(1, 32), paces=(BUSY,)
+    rounds=2, seconds=0.2, rate_seconds=1.0, streams=1_000, imports=1, chunks=50, connections=(1, 32), paces=(BUSY,)
 )
 
 
@@ -69,14 +68,10 @@ def measure_chunks(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) ->
 
 
 def measure_latency(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[str, tuple[float, float]]:
-    """p50 and p99 in ms at a fixed rate, counted from the moment at which each request was due."""
+    """p50 and p99 in ms at a fixed rate, from the moment at which each request was due; medians over the rounds."""
     job = plain(rate=effort.rate, seconds=effort.rate_seconds)
     rounds = in_turns(fleet, [*subjects, fleet.direct], job, effort.rounds)
-    found = {}
-    for name, tallies in rounds.tallies.items():
-        cuts = quantiles((latency for tally in tallies for latency in tally.latencies), n=100)
-        found[name] = (cuts[49] * 1000, cuts[98] * 1000)
-    return found
+    return {name: (rounds.typical(name, p50_ms), rounds.typical(name, p99_ms)) for name in rounds.tallies}
 
 
 def measure_memory(fleet: Fleet, gateway: Subject, effort: Effort) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from bench.double import MODEL
@@ -91,3 +91,13 @@ def per_second(tally: Tally) -> float:
 def chunks_per_second(tally: Tally) -> float:
     """Chunks delivered in a second."""
     return tally.chunks / tally.seconds
+
+
+def p50_ms(tally: Tally) -> float:
+    """Milliseconds within which half of the requests were answered."""
+    return median(tally.latencies) * 1000
+
+
+def p99_ms(tally: Tally) -> float:
+    """Milliseconds within which 99 of 100 requests were answered."""
+    return quantiles(tally.latencies, n=100)[98] * 1000
