@@ -90,6 +90,11 @@ class Engine:
         """Wait until it has nothing to do; how long that took, in seconds."""
         return await self.until(lambda load: load.running == load.waiting == 0, "the engine to become idle", seconds)
 
+    async def abort(self) -> None:
+        """Make it give up all that it does, as its administrator may."""
+        async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=PATIENCE) as client:
+            (await client.post(f"{self.url}/abort_request", json={"abort_all": True})).raise_for_status()
+
     def drain(self) -> None:
         """Ask it to end, as an orchestrator does."""
         self.process.send_signal(signal.SIGTERM)
