@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.server import chat
 
+pytestmark = pytest.mark.timeout(240)
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 GOOD: dict[str, dict[str, Any]] = {
     CHAT: chat(),

@@ -7,12 +7,14 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e.server import chat
 from tests.e2e.test_bodies import CHAT, COMPLETIONS, EMBEDDINGS
 
+pytestmark = pytest.mark.timeout(240)
 SCHEMA = {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"enum": [1, None]}}}
 FULL: dict[str, dict[str, Any]] = {
     CHAT: chat(

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.server import KEY, Server, chat, wait_for
 from tests.e2e.test_bodies import CHAT, GOOD, ROUTES, refusal
 
+pytestmark = pytest.mark.timeout(240)
 MIB = 1024 * 1024
 
 

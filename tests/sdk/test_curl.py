@@ -11,7 +11,10 @@ import pytest
 
 from tests.e2e.server import KEY, Server, chat, payloads, said
 
-pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH"),
+]
 
 
 def curl(*arguments: str) -> str:

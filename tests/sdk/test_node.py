@@ -43,7 +43,7 @@ def folder() -> Path:
     return cache
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_every_sentence_about_the_node_client_holds(folder: Path, gateway: Server) -> None:
     sentences = re.findall(r"^  async '(.+)'\(\)", (SOURCE / "check.mjs").read_text(encoding="utf-8"), re.MULTILINE)
     checked = run(["node", "check.mjs", gateway.url, KEY], folder)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tests.e2e.server import Server
 from tests.sdk.upstream import Upstream
 
+pytestmark = pytest.mark.timeout(240)
 ECHO = "simulated/echo"
 HI: list[Any] = [{"role": "user", "content": "hi there"}]
 SAID = "[simulated] hi there"

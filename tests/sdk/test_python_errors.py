@@ -12,6 +12,7 @@ from openai import AsyncOpenAI, OpenAI
 from tests.e2e.server import KEY, Server, free_port
 from tests.sdk.upstream import Upstream
 
+pytestmark = pytest.mark.timeout(240)
 ECHO = "simulated/echo"
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 
