@@ -1,7 +1,7 @@
 # Everything a person does here is a target; `make help` lists them. Needs make and Python 3.11 to 3.14, nothing else.
 
-HOST ?= 127.0.0.1
-PORT ?= 8000
+HOST ?=
+PORT ?=
 CONFIG ?=
 TESTS ?= tests
 export PYTHON
@@ -22,7 +22,7 @@ install-dev: install # what tests and checks need on top
 	@make/venv.sh requirements-dev.txt
 
 run: install ## serve on 127.0.0.1:8000, with SQLite state in .penstock/ (HOST= PORT= CONFIG=)
-	@.venv/bin/penstock serve --host "$(HOST)" --port "$(PORT)" $(if $(CONFIG),--config "$(CONFIG)")
+	@.venv/bin/penstock serve $(if $(HOST),--host "$(HOST)") $(if $(PORT),--port "$(PORT)") $(if $(CONFIG),--config "$(CONFIG)")
 
 test: install-dev ## run all tests that need nothing beyond the package registries (TESTS=path narrows)
 	@status=0; \

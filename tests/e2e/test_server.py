@@ -14,7 +14,19 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.server import KEY, PATIENCE, SIMULATED, Server, chat, payloads, penstock, said, wait_for
+from tests.e2e.server import (
+    KEY,
+    PATIENCE,
+    ROOT,
+    SIMULATED,
+    Server,
+    chat,
+    environment,
+    payloads,
+    penstock,
+    said,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(240)
 GRACEFUL = (0, -signal.SIGTERM)
@@ -84,6 +96,24 @@ def test_the_command_line_goes_before_variables_and_they_before_the_file(tmp_pat
 def test_variables_alone_are_enough(tmp_path: Path) -> None:
     with Server(tmp_path, "", at="127.0.0.2", PENSTOCK_HOST="127.0.0.2", API_KEYS="one,two") as server:
         assert httpx.get(f"{server.url}/v1/models", headers={"x-api-key": "two"}).status_code == 200
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on PATH")
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ((), ""),
+        (("PORT=9000",), '--port "9000"'),
+        (("HOST=::1", "PORT=9000", "CONFIG=my config.yaml"), '--host "::1" --port "9000" --config "my config.yaml"'),
+    ],
+)
+def test_make_run_passes_on_what_it_is_given_and_leaves_the_rest_to_the_file(
+    given: tuple[str, ...], passed: str
+) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "run", *given]
+    told = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True).stdout
+    serve = next(line for line in told.splitlines() if "penstock serve" in line)
+    assert " ".join(serve.partition("penstock serve")[2].split()) == passed
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
