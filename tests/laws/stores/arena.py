@@ -178,7 +178,8 @@ class Race:
         store = connect(self.url)
         if self.play is not open_at_once:
             await store.open()
-        seen = await self.play(store, me, self.what, self.start)
+        async with asyncio.timeout(PATIENCE):
+            seen = await self.play(store, me, self.what, self.start)
         await store.close()
         return seen
 

@@ -32,6 +32,7 @@ def arena() -> Iterator[subprocess.Popen[str]]:
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stdin=PIPE, stdout=PIPE, text=True
     ) as arena:
         yield arena
+        arena.kill()
 
 
 @pytest.fixture
