@@ -18,7 +18,7 @@ from tests.laws.stores.places import make
 from tests.laws.stores.records import NOW, a_card, a_job, a_key, an_outcome
 from tests.unit.stores.wire import Wire, refuses
 
-KINDS = {"keys", "outcomes", "registry", "jobs"}
+KINDS = set(dynamodb.TABLES)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -117,14 +118,19 @@ async def test_a_database_of_another_program_is_left_as_it_is(path: Path) -> Non
     assert path.read_bytes() == before
 
 
-async def test_a_file_of_a_newer_penstock_is_left_as_it_is(store: SqliteStore, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "told"), [(99, "a newer Penstock.*bring this one up to date"), (1, "an older Penstock.*move it away")]
+)
+async def test_a_file_of_another_version_is_left_as_it_is(
+    store: SqliteStore, path: Path, version: int, told: str
+) -> None:
     await store.close()
     with sqlite3.connect(path) as sql:
-        sql.execute("PRAGMA user_version = 99")
+        sql.execute(f"PRAGMA user_version = {version}")
     sql.close()
-    message = await refusal(path)
-    assert "newer Penstock" in message
-    assert "99" in message
+    before = path.read_bytes()
+    assert re.search(f"{told}.*PENSTOCK_STATE_URL", await refusal(path))
+    assert path.read_bytes() == before
 
 
 async def test_an_empty_file_becomes_the_state(path: Path) -> None:

@@ -24,7 +24,7 @@ PATIENCE = 1.5  # seconds of waiting for another process's lock: it ends before 
 TURN = 0.05  # seconds of that which SQLite waits by itself: its pauses grow, and among many writers it would starve
 PAUSE = 0.001  # seconds before the next turn
 
-VERSION = 1  # of the tables, in PRAGMA user_version
+VERSION = 2  # of the tables, in PRAGMA user_version: count it up with every change of a table
 APPLICATION = 0x50454E53  # "PENS", in PRAGMA application_id
 
 PROBE = "CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL)"
@@ -196,7 +196,7 @@ def _create(path: Path) -> None:
 
 
 def _refuse_strangers(sql: sqlite3.Connection, path: Path) -> None:
-    """Touch no database of another program, or of a newer Penstock."""
+    """Touch no database of another program, nor tables of another version: there are no migrations."""
     with sql:  # commits, or rolls back
         sql.execute("BEGIN")  # one snapshot: another process may be making the tables
         version, application = _number(sql, "user_version"), _number(sql, "application_id")
@@ -205,10 +205,12 @@ def _refuse_strangers(sql: sqlite3.Connection, path: Path) -> None:
         raise StateError(
             f"the state file {path} is a database of another program: set PENSTOCK_STATE_URL to another path"
         )
-    if version > VERSION:
+    if application == APPLICATION and version != VERSION:
+        newer = version > VERSION
         raise StateError(
-            f"the state file {path} was made by a newer Penstock (its tables have version {version}, this one knows"
-            f" {VERSION}): bring this one up to date, or set PENSTOCK_STATE_URL to another path"
+            f"the state file {path} was made by {'a newer' if newer else 'an older'} Penstock (its tables have version"
+            f" {version}, this one knows {VERSION}): {'bring this one up to date' if newer else 'move it away'}, or set"
+            " PENSTOCK_STATE_URL to another path"
         )
 
 
