@@ -92,7 +92,11 @@ class Server:
             )
 
     def __enter__(self) -> Server:
-        wait_for(self._answers, "the server to answer /health")
+        try:
+            wait_for(self._answers, "the server to answer /health")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
