@@ -229,9 +229,10 @@ def _keys_list(options: argparse.Namespace) -> int:
 
 def _keys_revoke(options: argparse.Namespace) -> int:
     async def act(house: House) -> int:
-        await record_act(house.store, ACTOR, "revoke key", options.id)
-        if await house.store.revoke_key(options.id, time.time()) is None:
+        if await house.store.read_key(options.id) is None:
             raise SettingsError(f"there is no key {options.id!r}; penstock keys list shows those that there are")
+        await record_act(house.store, ACTOR, "revoke key", options.id)
+        await house.store.revoke_key(options.id, time.time())
         print(f"{options.id} is revoked; every process refuses it within 5 seconds.")
         return 0
 

@@ -44,7 +44,7 @@ class PenstockError(Exception):
     status: int = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "api_error"
-    public: ClassVar[str] = ""
+    public: str = ""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class BudgetExceeded(CallerError):
 
 
 class UpstreamError(PenstockError):
-    """A provider failed. ``provider`` names it."""
+    """A provider failed. ``provider`` names it; ``where`` is its address, which only operators are told."""
 
     status = 502
     code = "upstream_error"
@@ -137,11 +137,14 @@ class UpstreamError(PenstockError):
         message: str,
         *,
         provider: str | None = None,
+        where: str = "",
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, param=param, retry_after=retry_after)
+        super().__init__(f"{where} {message}" if where else message, param=param, retry_after=retry_after)
         self.provider = provider
+        if where:
+            self.public = f"The provider {message}."
 
 
 class UpstreamUnavailable(UpstreamError):

@@ -111,7 +111,7 @@ class _Socket(asyncio.Protocol):
         if self.complete or self.error is not None:
             return
         if asyncio.get_running_loop().time() >= self._deadline:
-            self.fail(UpstreamTimeout(f"{self.origin.title} did not answer in time"))
+            self.fail(UpstreamTimeout("did not answer in time", where=self.origin.title))
         else:
             self._arm()
 
@@ -125,7 +125,7 @@ class _Socket(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.fail(UpstreamProtocolError(f"{self.origin.title} sent what is not HTTP/1.1"))
+            self.fail(UpstreamProtocolError("sent what is not HTTP/1.1", where=self.origin.title))
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -135,16 +135,16 @@ class _Socket(asyncio.Protocol):
             if self._until_close and self._headers_done and exc is None:
                 self.complete = True
             elif self.heard:
-                self.error = UpstreamProtocolError(f"{self.origin.title} closed the connection in mid-answer")
+                self.error = UpstreamProtocolError("closed the connection in mid-answer", where=self.origin.title)
             else:
-                self.error = UpstreamUnavailable(f"{self.origin.title} closed the connection without an answer")
+                self.error = UpstreamUnavailable("closed the connection without an answer", where=self.origin.title)
         self._wake()
 
     # what httptools calls
 
     def on_message_begin(self) -> None:
         if self.complete:  # nobody asked for it, so it must not become the answer to the next request
-            raise UpstreamProtocolError(f"{self.origin.title} answered twice")
+            raise UpstreamProtocolError("answered twice", where=self.origin.title)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
@@ -337,7 +337,7 @@ class HttpClient:
 
     async def _connect(self, origin: _Origin, timeout: float) -> _Socket:
         if timeout <= 0:
-            raise UpstreamTimeout(f"no time is left to connect to {origin.title}")
+            raise UpstreamTimeout("cannot be connected to: no time is left", where=origin.title)
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()
         try:
@@ -346,15 +346,17 @@ class HttpClient:
                     lambda: _Socket(origin), origin.host, origin.port, ssl=self._tls if origin.tls else None
                 )
         except TimeoutError:
-            raise UpstreamTimeout(f"{origin.title} took no connection within {timeout:.3g} s") from None
+            raise UpstreamTimeout(f"took no connection within {timeout:.3g} s", where=origin.title) from None
         except (gaierror, UnicodeError) as error:
             reason = error.strerror if isinstance(error, gaierror) else "it is no host name"
-            raise UpstreamUnavailable(f"{origin.host} cannot be resolved: {reason}") from None
+            raise UpstreamUnavailable(f"cannot be resolved: {reason}", where=origin.host) from None
         except ssl.SSLError as error:
-            raise UpstreamUnavailable(f"TLS with {origin.title} failed: {error.reason or error}") from None
+            raise UpstreamUnavailable(
+                f"speaks no TLS that we accept: {error.reason or error}", where=origin.title
+            ) from None
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UpstreamUnavailable(f"{origin.title} cannot be reached: {reason}") from None
+            raise UpstreamUnavailable(f"cannot be reached: {reason}", where=origin.title) from None
         return protocol
 
     def _take(self, origin: _Origin) -> _Socket | None:

@@ -36,10 +36,10 @@ async def test_a_drained_engine_finishes_its_stream_and_is_then_reported_as_gone
     for stream in (False, True):
         with pytest.raises(sdk.InternalServerError) as refused:
             await openai.chat.completions.create(model=CHAT, messages=say(HELLO), stream=stream)
-        assert refused.value.status_code == 503
+        assert refused.value.status_code == 502
         assert refused.value.type
         assert refused.value.code
-        assert "engine" in refused.value.message
+        assert "cannot be reached" in refused.value.message
         assert f":{engine.port}" not in refused.value.message, "callers need not know where engines are"
     assert (await http.get("/health")).status_code == 200
     assert (await openai.embeddings.create(model=EMBED, input="alpha")).data

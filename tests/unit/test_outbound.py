@@ -353,5 +353,5 @@ async def test_a_server_without_tls_says_so(client: HttpClient) -> None:
     server = await asyncio.start_server(plainly, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(UpstreamUnavailable, match=f"TLS with 127.0.0.1:{port} failed"):
+        with pytest.raises(UpstreamUnavailable, match=f"127.0.0.1:{port} speaks no TLS that we accept"):
             await get(client, f"https://127.0.0.1:{port}/")

@@ -42,7 +42,7 @@ class Gateway:
         with _Account(request, self.ledger) as account:
             for deployment in await self._admit(request):
                 with _Attempting(account, deployment):
-                    call = Call(request.endpoint, request.body, request.deadline, request.id)
+                    call = account.call = Call(request.endpoint, request.body, request.deadline, request.id)
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
@@ -63,7 +63,7 @@ class Gateway:
         with _Account(request, self.ledger) as account:
             for deployment in await self._admit(request):
                 with _Attempting(account, deployment):
-                    call = Call(request.endpoint, request.body, request.deadline, request.id)
+                    call = account.call = Call(request.endpoint, request.body, request.deadline, request.id)
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
                         async for batch in batches:
@@ -87,7 +87,7 @@ class Gateway:
 class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
-    __slots__ = ("_began", "_ledger", "_started", "first_at", "last", "relay", "request", "usage")
+    __slots__ = ("_began", "_ledger", "_started", "call", "first_at", "last", "relay", "request", "usage")
 
     def __init__(self, request: Request, ledger: Ledger) -> None:
         self.request = request
@@ -95,6 +95,7 @@ class _Account:
         self._started = time.time()
         self._began = time.perf_counter()
         self.first_at: float | None = None
+        self.call: Call | None = None
         self.relay: Relay | None = None
         self.usage: Usage | None = None
         self.last: UpstreamError | None = None
@@ -138,7 +139,7 @@ class _Account:
             stream=request.stream,
             attempts=max(1, len(request.attempts) + (ended == OK)),
             ttft=self.first_at - self._began if self.first_at is not None else None,
-            usage=usage or Usage(completion_tokens=self.relay.payloads if self.relay else 0),
+            usage=usage or Usage(completion_tokens=self.call.payloads if self.call else 0),
             usage_reported=usage is not None,
         )
 

@@ -80,8 +80,11 @@ class Ledger:
         self._writing = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
-        written = await self.flush()
-        loop = asyncio.get_running_loop()
-        self._due = (
-            None if written and not self._pending else loop.call_later(LINGER if written else RETRY, self._start)
-        )
+        written = False
+        try:
+            written = await self.flush()
+        finally:  # also after what nobody foresaw: what waits is written at last
+            self._due = None
+            if self._pending:
+                pause = LINGER if written else RETRY
+                self._due = asyncio.get_running_loop().call_later(pause, self._start)

@@ -108,7 +108,8 @@ class Store(Protocol):
 class Call:
     """One call to one deployment: ``body`` is the caller's own, not to be changed, under the public model name.
 
-    ``deadline`` is on the event loop's clock, in seconds. The provider lists in ``dropped`` the fields it left out.
+    ``deadline`` is on the event loop's clock, in seconds. The provider lists in ``dropped`` the fields it left out, and
+    counts in ``payloads`` what it received of a stream, also of one that it folds.
     """
 
     endpoint: str
@@ -116,6 +117,7 @@ class Call:
     deadline: float
     request_id: str
     dropped: tuple[str, ...] = ()
+    payloads: int = 0
 
 
 class Answer(NamedTuple):

@@ -17,7 +17,7 @@ _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 class Relay:
     """One stream on its way through. Payloads are parsed only when their bytes show a reason to."""
 
-    __slots__ = ("_name", "_public", "_show_usage", "_theirs", "payloads", "usage")
+    __slots__ = ("_name", "_public", "_show_usage", "_theirs", "usage")
 
     def __init__(self, model: str, *, show_usage: bool) -> None:
         self._name = model
@@ -25,14 +25,12 @@ class Relay:
         self._public = b""
         self._theirs: bytes | None = None
         self.usage: Usage | None = None
-        self.payloads = 0
 
     def see(self, batch: list[bytes]) -> list[bytes]:
         """The batch as the caller gets it. Raises ``UpstreamProtocolError`` for what is no chunk."""
         if self._theirs is None:
             self._learn(batch[0])
         theirs, public = self._theirs, self._public
-        self.payloads += len(batch)
         out = []
         for payload in batch:
             if not theirs or b'"usage"' in payload or not _plainly(theirs, payload):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +15,10 @@ from penstock.core.json import to_json
 from penstock.dialects._body import read_body
 from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch
 from penstock.errors import NoDeploymentAvailable, PenstockError, UpstreamRefused
-from penstock.schema.request import Request
+from penstock.schema.request import EMBEDDINGS, Request
+
+MAX_DROPPED = 50
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def error_document(error: PenstockError) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             endpoint=endpoint,
             model=document["model"],
             body=document,
-            stream=document.get("stream") is True,
+            stream=document.get("stream") is True and endpoint != EMBEDDINGS,
             caller=caller,
             deadline=asyncio.get_running_loop().time() + house.settings.document.request.timeout,
         )
@@ -83,7 +87,8 @@ def told(request: Request) -> RawHeaders:
         (b"x-penstock-attempts", b"%d" % (len(request.attempts) + 1)),
     ]
     if request.dropped:
-        headers.append((b"x-penstock-dropped", ",".join(request.dropped).encode("ascii", "replace")))
+        named = (name if _TOKEN.fullmatch(name) else "?" for name in request.dropped[:MAX_DROPPED])
+        headers.append((b"x-penstock-dropped", ",".join(named).encode()))
     return headers
 
 

@@ -26,6 +26,8 @@ _KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer
 _PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w+\.py\b(?:\", line \d+)?")
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
 _OVERFLOW = re.compile(r"context[ _]length|maximum context|context window|too many tokens|longer than the model", re.I)
+BUSY = 1.0
+"""Seconds after which to come again where a busy upstream does not say it, as SGLang does not."""
 CONTEXT_LENGTH = "context_length_exceeded"
 
 
@@ -104,7 +106,7 @@ def _fault(
     message = clean(raw, deployment.credential) if isinstance(raw, str) and raw else f"status {status}"
     said = f"{provider}: {message}"
     if status in profile.busy:
-        return UpstreamBusy(said, provider=provider, retry_after=after)
+        return UpstreamBusy(said, provider=provider, retry_after=BUSY if after is None else after)
     if status in (408, 504):
         return UpstreamTimeout(said, provider=provider, retry_after=after)
     if status in (401, 403):

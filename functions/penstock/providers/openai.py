@@ -76,7 +76,9 @@ class OpenAI:
                 done = DONE in batch
                 if done:
                     del batch[batch.index(DONE) :]
-                if error := self._error_in(batch):
+                error = self._error_in(batch)
+                call.payloads += len(batch)
+                if error:
                     if begun and batch:  # it has a reader; a stream that has not begun moves on as a whole
                         yield batch
                     raise error

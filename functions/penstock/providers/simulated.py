@@ -86,6 +86,7 @@ class Simulated:
                 raise UpstreamProtocolError("the simulated stream was cut, as asked")
             if number and pause:
                 await _sleep(pause, call.deadline)
+            call.payloads += 1
             yield [to_json(chunk)]
 
     async def models(self, deadline: float) -> list[ModelCard]:

@@ -67,6 +67,7 @@ class Scripted:
             for step in self.steps:
                 document = await self._take(step)
                 if document is not None:
+                    call.payloads += 1
                     yield [json.dumps(document).encode()]
         finally:
             self.closed = True

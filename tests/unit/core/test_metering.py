@@ -188,7 +188,6 @@ async def test_on_a_server_nobody_waits_for_the_ledger(store: MemoryStore) -> No
     await ledger.close()
 
 
-@pytest.mark.xfail(reason="an unforeseen error ends the writing for good", strict=True)
 @pytest.mark.parametrize("where", ["store", "log"])
 async def test_an_unforeseen_error_does_not_end_the_writing(store: MemoryStore, where: str) -> None:
     def tell(batch: list[Outcome]) -> None:
@@ -203,5 +202,5 @@ async def test_an_unforeseen_error_does_not_end_the_writing(store: MemoryStore, 
     await store.until(lambda: store.asked["record_outcomes"] > 0)
     store.failure = None
     ledger.record(outcome(2))
-    async with asyncio.timeout(0.3):
+    async with asyncio.timeout(5):
         await written(store, 2)
