@@ -24,7 +24,7 @@ from penstock.schema.outcome import Outcome
 
 KEY = "test-key"
 MODEL = "public-1"
-PATIENCE = 10.0
+PATIENCE = 15.0
 
 
 @dataclass
@@ -219,9 +219,9 @@ def bounded(gateway: str, **request: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(gateway, [pytest.param(request, id=told)], indirect=True)
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(PATIENCE):
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = PATIENCE) -> None:
+    """Wait until something is so, but not longer than some seconds."""
+    async with asyncio.timeout(seconds):
         while True:
             found = condition()
             if found if isinstance(found, bool) else await found:

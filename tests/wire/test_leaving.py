@@ -135,6 +135,7 @@ async def test_a_client_leaves_in_the_middle_of_a_folded_answer(tmp_path: Path, 
             await call.sent()
             assert await closed_within(call, visitor.leave()) < AT_ONCE
         await cancelled(gateway)
+        assert (await gateway.outcome()).usage.completion_tokens == 2, "what was produced is not settled"
 
 
 @bounded("gateway", ping_interval=0.02)

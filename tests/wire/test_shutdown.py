@@ -16,8 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.wire.gateway import CHAT, KEY, MODEL, PATIENCE, Live, eventually, provider
+from tests.wire.gateway import CHAT, KEY, MODEL, Live, eventually, provider
 from tests.wire.upstream import DONE, Call, Upstream, answering, chunk, completion, event, pausing
+
+PATIENCE = 30.0
+"""Seconds for a process to start or to end on a machine that is busy with other tests."""
 
 
 class Server:
@@ -72,7 +75,7 @@ async def serving(folder: Path, upstream: Upstream, *, grace: int) -> AsyncItera
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE, verify=False) as client:
-            await eventually(lambda: _answers(client))
+            await eventually(lambda: _answers(client), PATIENCE)
             yield server, client
     finally:
         if process.returncode is None:
