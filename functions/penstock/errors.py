@@ -21,6 +21,7 @@
     │   └── UpstreamRefused         4xx  it says that the request itself is wrong: passed on, never retried
     ├── NoDeploymentAvailable       503  every candidate failed; carries the attempts
     ├── ClassifierError             503
+    ├── Restarting                  503  this process is being stopped
     ├── StateError                  503  the store cannot answer
     │   └── StateConflict           a named condition did not hold
     ├── JobError                    a job ended without a result
@@ -211,6 +212,13 @@ class ClassifierError(PenstockError):
 
     status = 503
     code = "classifier_error"
+
+
+class Restarting(PenstockError):
+    """This process is being stopped; another one, or the next, will serve the request."""
+
+    status = 503
+    code = "restarting"
 
 
 class StateError(PenstockError):

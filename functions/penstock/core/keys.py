@@ -109,13 +109,18 @@ class Keyring:
         task = self._reading.get(sha256)
         if task is None:
             task = self._reading[sha256] = asyncio.ensure_future(self._find(sha256))
-            task.add_done_callback(lambda _: self._reading.pop(sha256, None))
+            task.add_done_callback(lambda done: self._read_is_over(sha256, done))
         try:
             return await asyncio.shield(task)
         except StateError:
             if known is not None and known.key is not None and time.monotonic() - known.read_at < STALE:
                 return known
             raise
+
+    def _read_is_over(self, sha256: str, task: asyncio.Task[_Known]) -> None:
+        del self._reading[sha256]
+        if not task.cancelled():
+            task.exception()  # those who wait for it are told; there may be nobody left
 
     async def _find(self, sha256: str) -> _Known:
         key = await self._store.find_key(sha256)

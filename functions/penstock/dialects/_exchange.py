@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from penstock.core.sse import DONE, PING, frame
-from penstock.errors import PenstockError, RequestTooLarge
+from penstock.errors import RequestTooLarge, Restarting
 
 if TYPE_CHECKING:
     from penstock.house import House
@@ -104,11 +104,9 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"Request body exceeds the limit of {limit} bytes.")
 
 
-def stopping() -> PenstockError:
+def stopping() -> Restarting:
     """What the last clients of a server that is being stopped are told."""
-    error = PenstockError("The gateway is being restarted; try again.", retry_after=1)
-    error.status = 503
-    return error
+    return Restarting("The gateway is being restarted; try again.", retry_after=1)
 
 
 class Watch:

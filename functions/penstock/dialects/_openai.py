@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from penstock.core.json import to_json
 from penstock.dialects._body import read_body
-from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch
+from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch, stopping
 from penstock.errors import NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
 
@@ -106,7 +106,7 @@ async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
         await events.end(to_json(error_document(error)))
     except asyncio.CancelledError:
         if exchange.started and not watch.gone:  # the server is being stopped: no stream ends in silence
-            await events.end(to_json(error_document(PenstockError("The gateway is being restarted; try again."))))
+            await events.end(to_json(error_document(stopping())))
             await exchange.write(b"", more=False)
         raise
     finally:
