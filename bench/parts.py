@@ -20,13 +20,13 @@ BUSY = next(iter(PACES))
 class Effort:
     """How long to measure: rounds, seconds of each subject in a round, and the sizes of the single parts."""
 
-    rounds: int = 7
+    rounds: int = 5
     seconds: float = 0.6
     rate: float = 100.0
     rate_seconds: float = 3.0
     streams: int = 10_000
     imports: int = 5
-    chunks: int = 100
+    chunks: int = 200
     connections: Sequence[int] = (1, 32, 128)
     paces: Sequence[str] = tuple(PACES)
 
