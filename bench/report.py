@@ -118,7 +118,7 @@ def _budgets(found: Findings) -> str:
 The budgets were set on a machine where nginx takes {NGINX_THERE:g} µs for a plain request. Here it takes
 {slower:.2f} times that, and the times below are divided by it: an estimate, as machines differ in more ways than one.
 The budget of a chunk is held against chunks sent without pauses: only then do a Python relay and nginx cost about the
-same, as they did where it was set. With pauses each chunk wakes the process, which alone costs uvicorn twice nginx's time.
+same, as they did where it was set. With pauses each chunk wakes the process: that alone costs uvicorn twice nginx's.
 
 {_table(["", "budget", "here"], rows)}"""
 
