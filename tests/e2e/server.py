@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 KEY = "test-key"
@@ -39,15 +39,6 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -
             return answer
         assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that the system gives to no outgoing connection meanwhile."""
-    while True:
-        port = random.randint(10_240, 29_999)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from tests.functions import template
 from tests.functions.runtime_api import PATIENCE, Invocation, RuntimeApi
+from tests.ports import free_port
 
 SOURCE = template.ROOT / "functions"
 
@@ -33,14 +33,6 @@ def presenting(event: dict[str, Any], key: str | None) -> dict[str, Any]:
         if key is None:
             del headers["Authorization"]
     return event
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Door:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.wire.gateway import CHAT, KEY, MODEL, Live, eventually, provider
 from tests.wire.upstream import DONE, Call, Upstream, answering, chunk, completion, event, pausing
 
@@ -58,8 +58,7 @@ class Server:
 @asynccontextmanager
 async def serving(folder: Path, upstream: Upstream, *, grace: int) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
     """Run the server in a process of its own, and a client of it."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config, state = folder / "config.yaml", folder / "state.db"
     document = {"auth": {"api_keys": [KEY]}, "server": {"grace": grace}, "providers": [provider(upstream.url)]}
     config.write_text(json.dumps(document), encoding="utf-8")

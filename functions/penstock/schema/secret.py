@@ -23,7 +23,7 @@ class Secret:
         return hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+        return isinstance(other, Secret) and hmac.compare_digest(self.sha256(), other.sha256())
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
