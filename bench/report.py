@@ -117,8 +117,9 @@ def _budgets(found: Findings) -> str:
 
 The budgets were set on a machine where nginx takes {NGINX_THERE:g} µs for a plain request. Here it takes
 {slower:.2f} times that, and the times below are divided by it: an estimate, as machines differ in more ways than one.
-The budget of a chunk is held against chunks sent without pauses: only then do a Python relay and nginx cost about the
-same, as they did where it was set. With pauses each chunk wakes the process: that alone costs uvicorn twice nginx's.
+The budget of a chunk is held against chunks sent without pauses. With pauses each chunk wakes the process, which costs
+more than to pass it on. How many chunks one read brings depends on how busy the machine is: from run to run that moves
+the figures of chunks by half, and nginx's from 4 to 14 µs.
 
 {_table(["", "budget", "here"], rows)}"""
 

@@ -44,7 +44,7 @@ class Server:
         """Whether it takes no new connections."""
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except ConnectionRefusedError:
+        except ConnectionError:  # refused, or reset where it was still in the queue
             return True
         writer.close()
         return False
