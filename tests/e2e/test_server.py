@@ -170,7 +170,7 @@ def refused(server: Server) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", server.port), timeout=1):
             return False
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
 
 
