@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.providers._profiles import PROFILES
 from tests.e2e.server import (
     KEY,
     PATIENCE,
@@ -55,8 +56,20 @@ def test_the_first_key_is_shown_once_and_works(tmp_path: Path) -> None:
     assert key.encode() not in b"".join(file.read_bytes() for file in (tmp_path / ".penstock").iterdir())
 
 
+def engines_around() -> list[int]:
+    """The usual ports of local engines that somebody listens on: they would be found."""
+    found = []
+    for port in (profile.port for profile in PROFILES.values() if profile.port):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                found.append(port)
+    return found
+
+
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on PATH")
 def test_without_any_configuration_the_printed_line_works(tmp_path: Path) -> None:
+    if ports := engines_around():
+        pytest.skip(f"an engine of this machine listens on {ports}, and would answer")
     with Server(tmp_path) as server:
         assert re.search(r"^  models  .*simulated/echo", server.out, re.MULTILINE)
         assert server.err.count('"level":"WARNING"') == 0, "nobody configured what was not found"
