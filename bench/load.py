@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import httptools
 import uvloop
 
 from bench.clock import cpu_seconds
@@ -57,25 +58,20 @@ class Tally:
 class Client(asyncio.Protocol):
     """One connection: sends the request when told, and calls ``answered`` when its whole response is there."""
 
-    def __init__(self, request: bytes, events: int, answered: Callable[[Client], None]) -> None:
+    def __init__(self, request: bytes, chunks: int, answered: Callable[[Client], None]) -> None:
         self._request = request
-        self._expected = events
+        self._expected = chunks
         self.answered = answered
         self.due = 0.0
         self.chunks = 0
         self.failed: Callable[[Exception], None] = _raise
         self._transport: asyncio.Transport
-        self._begin()
-
-    def _begin(self) -> None:
-        self._in_head = True
-        self._held = b""
-        self._left = -1  # bytes of a plain body; -1 while it is chunked
+        self._parser = httptools.HttpResponseParser(self)
+        self._tail = b""
         self._events = 0
 
     def send(self) -> None:
         """Send one request."""
-        self._begin()
         self._transport.write(self._request)
 
     def close(self) -> None:
@@ -90,33 +86,23 @@ class Client(asyncio.Protocol):
         self.failed(ConnectionError(f"the server closed a connection: {exc}"))
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._held += data
-            end = self._held.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head, data, self._held = self._held[:end].lower(), self._held[end + 4 :], b""
-            if b" 200 " not in head.split(b"\r\n", 1)[0]:
-                self.failed(ConnectionError(f"no 200: {head!r} {data!r}"))
-            _, _, length = head.partition(b"content-length:")
-            self._left = int(length.split(b"\r\n", 1)[0]) if length else -1
-            self._in_head = False
-        if self._left >= 0:
-            self._left -= len(data)
-            if self._left == 0:
-                self.answered(self)
-        elif data:
-            self._hear(self._held + data)
+        self._parser.feed_data(data)
 
-    def _hear(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
+        data = self._tail + data
+        self._tail = data[-5:]  # shorter than "data: ", so that no event is counted twice
         self._events += data.count(b"data: ")
-        self._held = data[-5:]  # shorter than "data: ", so that no event is counted twice
-        if self._held != b"0\r\n\r\n":
-            return
-        if self._events != self._expected + 1:
-            self.failed(ConnectionError(f"a stream of {self._expected} chunks came with {self._events} events"))
-        self.chunks += self._expected
-        self.answered(self)
+
+    def on_message_complete(self) -> None:
+        status, events = self._parser.get_status_code(), self._events
+        self._tail, self._events = b"", 0
+        if status != 200:
+            self.failed(ConnectionError(f"an answer came with status {status}"))
+        elif events != (self._expected and self._expected + 1):
+            self.failed(ConnectionError(f"a stream of {self._expected} chunks came with {events} events"))
+        else:
+            self.chunks += self._expected
+            self.answered(self)
 
 
 def _raise(error: Exception) -> None:
@@ -138,11 +124,11 @@ class Run:
     async def run(self) -> Tally:
         """Open the connections, warm each with one request, then measure."""
         job, loop = self._job, asyncio.get_running_loop()
-        request, events = _request(job), job.body["bench"]["chunks"] if job.body.get("stream") else 0
+        request, chunks = _request(job), job.body["bench"]["chunks"] if job.body.get("stream") else 0
         clients: list[Client] = []
         for _ in range(job.connections):
             _, client = await loop.create_connection(
-                lambda: Client(request, events, self._warmed), "127.0.0.1", job.port
+                lambda: Client(request, chunks, self._warmed), "127.0.0.1", job.port
             )
             client.failed = self._fail
             clients.append(client)
@@ -172,6 +158,10 @@ class Run:
             await self._done
         self._done = asyncio.get_running_loop().create_future()
 
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
     def _fail(self, error: Exception) -> None:
         if not self._done.done():
             self._done.set_exception(error)
@@ -180,7 +170,7 @@ class Run:
         client.chunks = 0
         self._open -= 1
         if not self._open:
-            self._done.set_result(None)
+            self._finish()
 
     # each connection sends as soon as it has its answer
 
@@ -200,7 +190,7 @@ class Run:
             return
         self._open -= 1
         if not self._open:
-            self._done.set_result(None)
+            self._finish()
 
     # a request is due at its time
 
@@ -240,7 +230,7 @@ class Run:
         else:
             self._idle.append(client)
         if tally.requests == self._open:
-            self._done.set_result(None)
+            self._finish()
 
 
 def _request(job: Job) -> bytes:
