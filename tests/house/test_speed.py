@@ -18,13 +18,12 @@ from bench.subjects import GATEWAY, HELLO, Fleet, Subject
 
 SERIES, ROUNDS = 3, 7
 
-# A bare uvicorn that answers from memory takes 2.2 times nginx's CPU, which was 17 µs where the budget of 250 µs was
-# set: the budget is 6.7 times uvicorn. Seen: 3.4 to 4.5 on a quiet machine. A fifth is left for what comes.
+# By bench/RESULTS.md, a bare uvicorn would take 42 µs for a request and 5.3 µs for a chunk on the machine where the
+# budgets were set. So 250 µs are 5.9 times uvicorn; seen were 3.4 to 5.0. A tenth is kept between ceiling and budget.
 REQUEST = 5.4
 
-# In the same way the budget of 10 µs is 1.1 to 1.3 times a bare uvicorn's chunk, sent without pauses (bench/RESULTS.md
-# says why). Seen: 0.9 to 1.1. A fifth is left.
-CHUNK = 1.35
+# And 10 µs for a chunk of a stream without pauses are 1.9 times uvicorn; seen were 0.7 to 1.6.
+CHUNK = 1.7
 
 MEMORY = 90
 """MiB. Seen: 62."""
