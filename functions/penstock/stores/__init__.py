@@ -1,1 +1,1 @@
-"""State backends: one folder each, exporting `connect(url)`."""
+"""State backends: one folder each, exporting `connect(url, client)`."""
