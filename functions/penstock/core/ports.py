@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Protocol
 from penstock.schema.act import Act
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
+from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
 from penstock.schema.model import ModelCard, Registry
 from penstock.schema.outcome import Outcome
+from penstock.schema.usage import UsageLine
 
 
 class Store(Protocol):
@@ -75,6 +77,13 @@ class Store(Protocol):
         """Newest first, at most ``limit``, those that started at or after ``since``."""
         ...
 
+    async def sum_usage(self, *, since: float, until: float, key_id: str | None = None) -> list[UsageLine]:
+        """The outcomes that started at or after ``since`` and before ``until``, summed up.
+
+        By day, key, owner and model, in this order; of one key or of all.
+        """
+        ...
+
     async def prune_outcomes(self, before: float) -> int:
         """Forget outcomes that started before; answers how many (0 where the backend's own TTL does it)."""
         ...
@@ -101,6 +110,26 @@ class Store(Protocol):
 
     async def finish_job(self, id: str, runner: str, *, now: float, result: bytes = b"", error: str = "") -> bool:
         """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
+        ...
+
+    async def reserve(self, id: str, claims: Sequence[Claim], *, now: int, expires: int) -> Verdict:
+        """Grant every claim, or none; holds of the granted ones are kept under ``id`` until they are settled.
+
+        Times in nanoseconds since the epoch. Holds that have expired are ended first where they stand in the way. A
+        repeat of the same ``id`` grants nothing twice that is held.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> int:
+        """End holds, each once; answers how many had not ended yet. A repeat changes nothing."""
+        ...
+
+    async def end_expired(self, now: int) -> list[Hold]:
+        """End the holds that nobody settled in time, as spent; answers those that this call has ended."""
+        ...
+
+    async def read_meter(self, meter: str) -> Meter:
+        """A meter as it is now; an empty one if nothing was ever taken."""
         ...
 
 

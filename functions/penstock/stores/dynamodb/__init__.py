@@ -1,4 +1,4 @@
-"""State in five DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for another
+"""State in six DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for another
 server that speaks like it."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from penstock.errors import SettingsError
-from penstock.stores.dynamodb import acts, jobs, keys, outcomes, registry
+from penstock.stores.dynamodb import acts, jobs, keys, limits, outcomes, registry
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
@@ -20,17 +20,19 @@ TABLES = {
     "registry": registry.TABLE,
     "jobs": jobs.TABLE,
     "acts": acts.TABLE,
+    "limits": limits.TABLE,
 }
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _ENDPOINT = re.compile(r"https?://[^/\s]+/?")
 
 
-class DynamoStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts):
+class DynamoStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 
     def __init__(self, db: Connection) -> None:
         self._db = db
+        self._seen = {}
 
     async def open(self) -> None:
         """Find credentials and look for the tables; make missing ones, but only at an endpoint of one's own."""

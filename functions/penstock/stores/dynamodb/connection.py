@@ -30,6 +30,7 @@ from aiodynamo.sign import signed_dynamo_request
 from yarl import URL
 
 from penstock.errors import StateConflict, StateError, UpstreamError
+from penstock.stores._breaker import Answered, Breaker
 from penstock.stores._items import Item
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ _UNSIGNED = (
     aws.NoCredentialsFound,
     aws.UnrecognizedClient,
 )
+_AWAY = (*_UNSIGNED, aws.InternalDynamoError, aws.ServiceUnavailable, TimeoutError, UpstreamError, ValueError)
 
 
 class Connection:
@@ -88,6 +90,7 @@ class Connection:
         self._owned: HttpClient | None = None
         self._credentials: Credentials | None = None
         self._budget, self._attempt = BUDGET, ATTEMPT
+        self.breaker = Breaker("dynamodb")
         self.clock: Callable[[], float] = time.time
         # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
         logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
@@ -105,6 +108,7 @@ class Connection:
 
             self._http = self._owned = HttpClient()
         self._credentials = self._chain()
+        self.breaker = Breaker("dynamodb")
         try:
             if self._endpoint:
                 self._budget = self._attempt = OPENING
@@ -130,6 +134,10 @@ class Connection:
 
         Raises ``StateConflict`` if a condition did not hold and ``StateError`` if there is no answer in time.
         """
+        with self.breaker.turn():
+            return await self._call(action, payload)
+
+    async def _call(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         failure: Exception = TimeoutError()
         try:
             async with asyncio.timeout(self._budget):
@@ -221,10 +229,12 @@ class Connection:
     async def ping(self) -> None:
         """Raise ``StateError`` unless a write and a read work now."""
         key = {"id": {"S": "ping"}}
-        item = key | {"at": {"N": repr(self.clock())}}
-        await asyncio.gather(
-            self.call("PutItem", {"TableName": self.table("registry"), "Item": item}), self.get("registry", key)
-        )
+        table = {"TableName": self.table("registry")}
+        with self.breaker.turn():  # one for both, so that a ping may be the probe
+            await asyncio.gather(
+                self._call("PutItem", table | {"Item": key | {"at": {"N": repr(self.clock())}}}),
+                self._call("GetItem", table | {"Key": key, "ConsistentRead": True}),
+            )
 
     async def _attempt_once(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         """Sign and send; aiodynamo's own client does the same, but pays for its loop around it as for the signature."""
@@ -284,7 +294,7 @@ class Connection:
     async def _status(self, name: str) -> str:
         """The state of a table; empty if there is none."""
         try:
-            return str((await self.call("DescribeTable", {"TableName": name}))["Table"]["TableStatus"])
+            return str((await self._call("DescribeTable", {"TableName": name}))["Table"]["TableStatus"])
         except StateError as error:
             if isinstance(error.__cause__, aws.TableNotFound):
                 return ""
@@ -294,8 +304,8 @@ class Connection:
         """Make a table; answers its state. Another process may make it at the same moment."""
         expiry = {"AttributeName": "expires", "Enabled": True}
         try:
-            made = await self.call("CreateTable", {"TableName": name, "BillingMode": "PAY_PER_REQUEST", **shape})
-            await self.call("UpdateTimeToLive", {"TableName": name, "TimeToLiveSpecification": expiry})
+            made = await self._call("CreateTable", {"TableName": name, "BillingMode": "PAY_PER_REQUEST", **shape})
+            await self._call("UpdateTimeToLive", {"TableName": name, "TimeToLiveSpecification": expiry})
         except StateError as error:
             if isinstance(error.__cause__, aws.ResourceInUse | aws.TableInUse):
                 return "CREATING"
@@ -322,25 +332,31 @@ def explain(error: Exception, doing: str, where: str) -> StateError:
         isinstance(error, aws.TransactionCanceled) and "ConditionalCheckFailed" in _reasons(error)
     ):
         return StateConflict(f"a condition of {doing} did not hold")
+    kind = StateError if _is_away(error) else Answered
     if isinstance(error, aws.TableNotFound):
-        return StateError(
+        return kind(
             f"{doing}: there is no such table at {where}; it is made by the stack of infra/state.yaml, which belongs to"
             " template.yaml: deploy that with `sam deploy`, or correct the prefix and region in PENSTOCK_STATE_URL"
         )
     if isinstance(error, aws.AccessDenied):
-        return StateError(f"{doing}: AWS does not allow it; add it to the policy of this role{_said(error)}")
+        return kind(f"{doing}: AWS does not allow it; add it to the policy of this role{_said(error)}")
     if isinstance(error, _UNSIGNED):
-        return StateError(
+        return kind(
             f"{doing}: AWS credentials are missing or refused at {where}; set AWS_ACCESS_KEY_ID and"
             f" AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role{_said(error)}"
         )
     if isinstance(error, TimeoutError | UpstreamError):
-        return StateError(f"{doing}: no answer from {where}{_said(error)}; see that it runs and can be reached")
+        return kind(f"{doing}: no answer from {where}{_said(error)}; see that it runs and can be reached")
     if isinstance(error, aws.UnknownError | ValueError):
-        return StateError(
-            f"{doing}: what answers at {where} is not DynamoDB; correct the endpoint in PENSTOCK_STATE_URL"
-        )
-    return StateError(f"{doing}: {where} refused it ({type(error).__name__}){_said(error)}")
+        return kind(f"{doing}: what answers at {where} is not DynamoDB; correct the endpoint in PENSTOCK_STATE_URL")
+    return kind(f"{doing}: {where} refused it ({type(error).__name__}){_said(error)}")
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether this is no answer of DynamoDB's; a refusal is one, and so is "too busy"."""
+    if isinstance(error, aws.UnknownError):
+        return error.status != 429
+    return isinstance(error, _AWAY)
 
 
 def _said(error: Exception) -> str:

@@ -15,8 +15,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import StateConflict
+from penstock.core.usage import DAY, Sums, counts_of, name_day
+from penstock.errors import StateConflict, StateError
 from penstock.schema.outcome import Outcome, Usage
+from penstock.schema.usage import UsageLine
 from penstock.stores._items import Item, dump, load
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ TABLE: dict[str, Any] = {
     "GlobalSecondaryIndexes": [_index("by_time", "time_part"), _index("by_key", "key_part")],
 }
 
+SUMMED = (
+    *("started_at", "key_id", "owner", "model", "ended"),
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "cost_nanos"),
+)
+
 OUTCOME_IS_NEW = "attribute_not_exists(request_id)"
 OUTCOME_IS_ALIVE = "expires > :now"
 
@@ -65,13 +72,21 @@ class Outcomes:
         """Newest first, at most ``limit``, those that started at or after ``since``."""
         if limit < 1:
             return []
-        if key_id is None:
-            partitions = [("by_time", "time_part", str(part)) for part in range(PARTS)]
-        else:
-            partitions = [("by_key", "key_part", f"{key_id}#{part}") for part in range(PARTS)]
-        found = await asyncio.gather(*(self._newest(*partition, since, limit) for partition in partitions))
+        found = await asyncio.gather(*(self._newest(*partition, since, limit) for partition in _partitions(key_id)))
         merged = heapq.merge(*found, key=lambda outcome: outcome.started_at, reverse=True)
         return list(islice(merged, limit))
+
+    async def sum_usage(self, *, since: float, until: float, key_id: str | None = None) -> list[UsageLine]:
+        """The outcomes that started at or after ``since`` and before ``until``, summed up as their pages come."""
+        sums = Sums()
+        if since < until:
+            try:
+                async with asyncio.TaskGroup() as reading:  # the first failure ends the others' work
+                    for partition in _partitions(key_id):
+                        reading.create_task(self._add_up(sums, partition, since, until))
+            except* StateError as failures:
+                raise failures.exceptions[0] from None
+        return sums.lines()
 
     async def prune_outcomes(self, before: float) -> int:
         """Nothing: the table's own expiry forgets what is older than ``RETENTION``."""
@@ -117,6 +132,35 @@ class Outcomes:
                 break
         return found[:limit]
 
+    async def _add_up(self, sums: Sums, partition: tuple[str, str, str], since: float, until: float) -> None:
+        index, attribute, part = partition
+        query = {
+            "TableName": self._db.table("outcomes"),
+            "IndexName": index,
+            "KeyConditionExpression": f"{attribute} = :part AND started_at BETWEEN :since AND :until",
+            "FilterExpression": OUTCOME_IS_ALIVE,
+            "ExpressionAttributeValues": dump(
+                {":part": part, ":since": since, ":until": until, ":now": self._db.clock()}
+            ),
+            "ExpressionAttributeNames": {f"#{name}": name for name in SUMMED},
+            "ProjectionExpression": ", ".join(f"#{name}" for name in SUMMED),
+        }
+        async for page in self._db.pages("Query", query):
+            for item in page:
+                started_at = float(item["started_at"]["N"])
+                if started_at < until:  # BETWEEN has both of its ends in it
+                    group = (item["key_id"]["S"], item["owner"]["S"], item["model"]["S"])
+                    cost = int(item["cost_nanos"]["N"]) if "cost_nanos" in item else None
+                    counts = counts_of(item["ended"]["S"], load(Usage, item), cost)
+                    sums.add((name_day(int(started_at) // DAY), *group), counts)
+
+
+def _partitions(key_id: str | None) -> list[tuple[str, str, str]]:
+    """Index, attribute and value of each partition that lists the outcomes of a key, or of all."""
+    if key_id is None:
+        return [("by_time", "time_part", str(part)) for part in range(PARTS)]
+    return [("by_key", "key_part", f"{key_id}#{part}") for part in range(PARTS)]
+
 
 def _dump(outcome: Outcome) -> Item:
     part = zlib.crc32(outcome.request_id.encode()) % PARTS
@@ -145,6 +189,7 @@ def _dump(outcome: Outcome) -> Item:
             "completion_tokens": usage.completion_tokens,
             "cached_tokens": usage.cached_tokens,
             "usage_reported": outcome.usage_reported,
+            "cost_nanos": outcome.cost_nanos,
         }
     )
 

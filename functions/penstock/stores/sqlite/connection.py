@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from penstock.errors import StateError
+from penstock.stores._breaker import Answered, Breaker
 
 BUDGET = 2.0  # seconds for one call, waiting in line included
 PATIENCE = 1.5  # seconds of waiting for another process's lock: it ends before the budget, so that the error names it
 TURN = 0.05  # seconds of that which SQLite waits by itself: its pauses grow, and among many writers it would starve
 PAUSE = 0.001  # seconds before the next turn
 
-VERSION = 2  # of the tables, in PRAGMA user_version: count it up with every change of a table
+VERSION = 3  # of the tables, in PRAGMA user_version: count it up with every change of a table
 APPLICATION = 0x50454E53  # "PENS", in PRAGMA application_id
 
 PROBE = "CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL)"
@@ -59,13 +60,15 @@ class Connection:
         self._sql: sqlite3.Connection | None = None
         self._durable = True
         self._inode: int | None = None
+        self.breaker = Breaker("sqlite")
 
     async def open(self) -> None:
         """Open the file, making it (readable by its owner alone) and its tables where they are missing."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-sqlite")
+            self.breaker = Breaker("sqlite")
             try:
-                await self._run(self._open)
+                await self._run(self._thread, self._open)
             except StateError:
                 await self.close()
                 raise
@@ -79,41 +82,45 @@ class Connection:
 
     async def read(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``work`` outside a transaction: one statement, one snapshot."""
-        return await self._run(lambda: _patiently(lambda: work(self._opened(), *args, **kwargs)))
+        return await self._call(lambda: _patiently(lambda: work(self._opened(), *args, **kwargs)))
 
     async def write(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``work`` in a transaction that survives a power cut once this returns."""
-        return await self._run(lambda: self._transact(True, lambda sql: work(sql, *args, **kwargs)))
+        return await self._call(lambda: self._transact(True, lambda sql: work(sql, *args, **kwargs)))
 
     async def append(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run ``work`` in a transaction that survives the death of any process once this returns."""
-        return await self._run(lambda: self._transact(False, lambda sql: work(sql, *args, **kwargs)))
+        return await self._call(lambda: self._transact(False, lambda sql: work(sql, *args, **kwargs)))
 
     async def ping(self) -> None:
         """Raise ``StateError`` unless the file at the path is the one that is open and takes a write."""
         await self.append(self._probe)
 
-    async def _run(self, task: Callable[[], T]) -> T:
+    async def _call(self, task: Callable[[], T]) -> T:
         if self._thread is None:
             raise StateError(f"the state file {self.path} is not open")
-        future: Future[T] = self._thread.submit(task)
+        with self.breaker.turn():
+            return await self._run(self._thread, task)
+
+    async def _run(self, thread: ThreadPoolExecutor, task: Callable[[], T]) -> T:
+        future: Future[T] = thread.submit(task)
         try:
             async with asyncio.timeout(BUDGET):
                 return await asyncio.wrap_future(future)
-        except TimeoutError:
+        except TimeoutError as error:
             if self._sql is not None:
                 self._sql.interrupt()  # what runs now was begun no later, so its time is up too
             raise StateError(
                 f"the state file {self.path} did not answer within {BUDGET:g} s: its disk is too slow or too busy"
-            ) from None
+            ) from error
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
         except (OverflowError, UnicodeEncodeError) as error:
-            raise StateError(f"the state file {self.path} cannot hold this value: {error}") from error
+            raise Answered(f"the state file {self.path} cannot hold this value: {error}") from error
 
     # in the thread
 
@@ -174,7 +181,8 @@ def explain(error: sqlite3.Error, path: Path) -> StateError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     words = _WORDS.get(code)
     if words is None:
-        return StateError(f"the state file {path} failed: {error}")
+        kind = Answered if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError) else StateError
+        return kind(f"the state file {path} failed: {error}")
     return StateError(f"the state file {path} {words.format(path=path, patience=PATIENCE, user=os.geteuid())}")
 
 

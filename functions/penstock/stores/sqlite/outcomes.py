@@ -9,7 +9,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.schema.outcome import Outcome, Usage
+from penstock.core.usage import DAY, Sums, name_day
+from penstock.schema.outcome import FAILED, Outcome, Usage
+from penstock.schema.usage import UsageLine
 from penstock.stores.sqlite.connection import Connection
 
 TABLES = (
@@ -31,14 +33,15 @@ TABLES = (
         prompt_tokens INTEGER NOT NULL,
         completion_tokens INTEGER NOT NULL,
         cached_tokens INTEGER NOT NULL,
-        usage_reported INTEGER NOT NULL
+        usage_reported INTEGER NOT NULL,
+        cost_nanos INTEGER
     )""",
     # One index that grows at its end alone: an index led by key_id would dirty one page more for every key in a batch.
     "CREATE INDEX outcomes_by_time ON outcomes (started_at, key_id)",
 )
 
 # Not "OR IGNORE": that would pass over every broken constraint in silence, not only a repeated request id.
-_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (request_id) DO NOTHING"""
 
 _NEWEST = "SELECT * FROM outcomes WHERE started_at >= :since ORDER BY started_at DESC LIMIT :limit"
@@ -46,6 +49,16 @@ _NEWEST_OF_KEY = """SELECT * FROM outcomes WHERE key_id = :key_id AND started_at
     ORDER BY started_at DESC LIMIT :limit"""
 _FORGET = "DELETE FROM outcomes WHERE rowid IN (SELECT rowid FROM outcomes WHERE started_at < ? LIMIT ?)"
 
+_CUT = """SELECT started_at FROM outcomes WHERE started_at > :since AND started_at < :until
+    ORDER BY started_at LIMIT 1 OFFSET :slice"""
+_SUM = f"""SELECT CAST(started_at AS INTEGER) / {DAY} AS day, key_id, owner, model,
+        count(*), sum(ended = '{FAILED}'), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),
+        coalesce(sum(cost_nanos), 0), sum(cost_nanos IS NULL)
+    FROM outcomes
+    WHERE started_at >= :since AND started_at < :until AND (:key_id IS NULL OR key_id = :key_id)
+    GROUP BY day, key_id, owner, model"""  # noqa: S608 - constants of our own
+
+READING = 20_000  # outcomes summed up at once, so that nobody waits long for the file's one thread
 SLICE = 2000  # outcomes forgotten in one transaction, so that nobody waits long for its lock
 
 
@@ -62,6 +75,15 @@ class Outcomes:
         """Newest first, at most ``limit``, those that started at or after ``since``."""
         return await self._db.read(_list, key_id, since, limit)
 
+    async def sum_usage(self, *, since: float, until: float, key_id: str | None = None) -> list[UsageLine]:
+        """The outcomes that started at or after ``since`` and before ``until``, summed up."""
+        sums = Sums()
+        while since < until:
+            since, found = await self._db.read(_sum, key_id, since, until)
+            for day, key, owner, model, *counts in found:
+                sums.add((name_day(day), key, owner, model), counts)
+        return sums.lines()
+
     async def prune_outcomes(self, before: float) -> int:
         """Forget outcomes that started before; answers how many."""
         forgotten = 0
@@ -77,6 +99,16 @@ def _record(sql: sqlite3.Connection, outcomes: Sequence[Outcome]) -> int:
 def _list(sql: sqlite3.Connection, key_id: str | None, since: float, limit: int) -> list[Outcome]:
     statement = _NEWEST if key_id is None else _NEWEST_OF_KEY
     return [_outcome(row) for row in sql.execute(statement, {"key_id": key_id, "since": since, "limit": limit})]
+
+
+def _sum(
+    sql: sqlite3.Connection, key_id: str | None, since: float, until: float
+) -> tuple[float, list[tuple[Any, ...]]]:
+    """The sums of a slice of time with about ``READING`` outcomes in it, and where the next one begins."""
+    span = {"key_id": key_id, "since": since, "until": until, "slice": READING}
+    if cut := sql.execute(_CUT, span).fetchone():
+        until = span["until"] = cut[0]
+    return until, sql.execute(_SUM, span).fetchall()
 
 
 def _prune(sql: sqlite3.Connection, before: float) -> int:
@@ -105,10 +137,11 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
         usage.completion_tokens,
         usage.cached_tokens,
         1 if outcome.usage_reported else 0,
+        outcome.cost_nanos,
     )
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    *first, stream, attempts, ttft, prompt, completion, cached, reported = row
-    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported))
+    *first, stream, attempts, ttft, prompt, completion, cached, reported, cost = row
+    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported), cost)
     return Outcome(*(*first, *last))
