@@ -11,6 +11,7 @@ from typing import Any
 
 from penstock.core.json import to_json
 from penstock.schema.outcome import Outcome
+from penstock.schema.price import dollars
 
 _QUERY_KEY = re.compile(r"(api_key=)[^&\s\"']+")
 _BEARER = re.compile(r"(?i)(bearer\s+|x-api-key:\s*)\S+")
@@ -89,6 +90,7 @@ def _json(outcome: Outcome) -> bytes:
             "prompt_tokens": outcome.usage.prompt_tokens,
             "completion_tokens": outcome.usage.completion_tokens,
             "cached_tokens": outcome.usage.cached_tokens,
+            "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
         }
     )
 
@@ -96,8 +98,9 @@ def _json(outcome: Outcome) -> bytes:
 def _text(outcome: Outcome) -> bytes:
     ended_at = datetime.fromtimestamp(outcome.started_at + outcome.duration, UTC)
     tokens = f"{outcome.usage.prompt_tokens}+{outcome.usage.completion_tokens} tokens"
+    cost = f" ${dollars(outcome.cost_nanos):.6f}" if outcome.cost_nanos is not None else ""
     return (
         f"{ended_at:%Y-%m-%d %H:%M:%S} {outcome.status} {outcome.endpoint} {outcome.model}"
         f" {outcome.code or outcome.ended}"
-        f" {outcome.duration:.3f} s {tokens} {outcome.request_id}"
+        f" {outcome.duration:.3f} s {tokens}{cost} {outcome.request_id}"
     ).encode()

@@ -19,6 +19,7 @@ _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and 
 _MODELS = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
+_DEAREST = 1_000_000
 _VALUE = re.compile(r"[ -~\xa0-\xff]*")
 
 
@@ -150,6 +151,29 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceRow:
+    """What the models that fit two globs cost: dollars per million tokens, per image, per second of a GPU.
+
+    ``provider`` fits a provider's name or type, ``model`` its public name or the upstream's. Tokens from the provider's
+    cache cost as ``input`` where ``cached_input`` is not said; what else is not said costs nothing.
+    """
+
+    provider: str = "*"
+    model: str = "*"
+    input: float | None = None
+    cached_input: float | None = None
+    output: float | None = None
+    image: float | None = None
+    gpu_second: float | None = None
+
+    def __post_init__(self) -> None:
+        said = {name: getattr(self, name) for name in ("input", "cached_input", "output", "image", "gpu_second")}
+        for name, dollars in said.items():
+            _require(name, dollars is None or 0 <= dollars <= _DEAREST, f"from 0 to {_DEAREST} dollars")
+        _require("input", any(dollars is not None for dollars in said.values()), "given, or another price; 0 is free")
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The whole file. ``providers`` is ``None`` where it says nothing of them: then they are looked for."""
 
@@ -158,3 +182,4 @@ class Document:
     request: Bounds = Bounds()
     logging: Logging = Logging()
     providers: list[Provider] | None = None
+    prices: list[PriceRow] = field(default_factory=list)

@@ -25,7 +25,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended. Times in seconds; ``started_at`` since the epoch; ``ttft`` to the first token."""
+    """How one request ended. Times in seconds; ``started_at`` since the epoch; ``ttft`` to the first token.
+
+    ``cost_nanos`` is in nano-dollars (``schema/price``), and ``None`` where no price is known.
+    """
 
     request_id: str
     started_at: float
@@ -43,3 +46,4 @@ class Outcome:
     ttft: float | None = None
     usage: Usage = Usage()
     usage_reported: bool = False
+    cost_nanos: int | None = None

@@ -55,6 +55,7 @@ outcomes = st.builds(
     ttft=st.none() | _seconds,
     usage=st.builds(Usage, _count, _count, _count),
     usage_reported=st.booleans(),
+    cost_nanos=st.none() | _count,
 )
 jobs = st.builds(
     Job,
