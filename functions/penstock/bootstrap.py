@@ -12,6 +12,7 @@ from penstock.core.jobs import Housekeeper, JobRunner
 from penstock.core.keys import Keyring
 from penstock.core.metering import Ledger
 from penstock.core.ports import Connection, Store
+from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.errors import SettingsError
 from penstock.house import House
@@ -40,6 +41,7 @@ def build(settings: Settings) -> House:
         keyring=Keyring(store, settings.keys, required=document.auth.mode == "keys"),
         registry=registry,
         ledger=ledger,
+        prices=Catalog(document.prices),
         gateway=Gateway(registry, ledger, attempts=document.request.attempts),
         key_header=document.auth.api_key_header.lower().encode(),
     )

@@ -8,6 +8,7 @@ from penstock.core.gateway import Gateway
 from penstock.core.keys import Keyring
 from penstock.core.metering import Ledger
 from penstock.core.ports import Store
+from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.outbound import HttpClient
 from penstock.settings import Settings
@@ -23,6 +24,7 @@ class House:
     keyring: Keyring
     registry: ModelRegistry
     ledger: Ledger
+    prices: Catalog
     gateway: Gateway
     key_header: bytes
 

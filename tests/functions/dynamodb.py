@@ -37,7 +37,8 @@ class Wire(ThreadingHTTPServer):
                     self.note(f"{kind}Item", one)
             return
         tables = list(payload.get("RequestItems", {})) or [payload["TableName"]]
-        self.seen |= {(table.removeprefix(f"{PREFIX}-"), f"dynamodb:{operation}") for table in tables}
+        index = "/index" if "IndexName" in payload else ""  # to IAM, an index is a resource of its own
+        self.seen |= {(table.removeprefix(f"{PREFIX}-") + index, f"dynamodb:{operation}") for table in tables}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A function that was killed leaves its connection; that is no failure of the wire."""

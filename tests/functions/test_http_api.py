@@ -61,6 +61,14 @@ def test_a_key_without_the_scope_admin_makes_none(door: doors.Door) -> None:
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (403, "insufficient_permissions")
 
 
+def test_a_caller_sees_what_his_own_key_used(door: doors.Door) -> None:
+    called(door, "http_api_embeddings")
+    status, body = called(door, "http_api_usage")
+    assert status == 200
+    assert [line["model"] for line in body["data"]] == ["simulated/echo"]
+    assert body["total"]["requests"] >= 1
+
+
 def test_no_key_no_answer(door: doors.Door) -> None:
     status, body = called(door, "http_api_no_key")
     assert status == 401

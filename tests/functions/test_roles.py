@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,10 @@ def allowed(function: str) -> set[tuple[str, str]]:
     [policy] = template.resources("AWS::IAM::Role")[f"{function}Role"]["Policies"]
     found = set()
     for statement in policy["PolicyDocument"]["Statement"]:
-        [logical, attribute] = statement["Resource"]["Fn::GetAtt"]
-        if logical == "State":
-            kind = attribute.removeprefix("Outputs.").removesuffix("Arn").lower()
+        [(function, resource)] = statement["Resource"].items()
+        named = ".".join(resource) if function == "Fn::GetAtt" else resource
+        if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)/\*)?", named):
+            kind = table[1].lower() + (table[2] or "")
             found |= {(kind, action) for action in statement["Action"]}
     return found
 
@@ -114,6 +116,7 @@ def administer(door: doors.Door) -> None:
         ("POST", f"{path}/rotate", {"grace_seconds": 60}),
         ("DELETE", path, None),
         ("GET", "/api/v1/audit", None),
+        ("GET", "/v1/usage", None),
     ):
         event = doors.event("http_api_make_key") | {"httpMethod": method, "path": where}
         event["body"] = json.dumps(body) if body else None
