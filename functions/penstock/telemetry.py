@@ -55,7 +55,7 @@ class Text(logging.Formatter):
 def configure(level: str, form: str) -> None:
     """Send the log lines of this process to standard error, as ``json``, ``text``, or ``plain`` for a command."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter(_FORMS[form]))
+    handler.setFormatter(JsonLines() if form == "json" else Text(_FORMS[form]))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
