@@ -17,8 +17,8 @@ from penstock.schema.request import Request
 
 LEASE = 900.0
 """Seconds that a runner may take, the longest that a Lambda function lives."""
-RETENTION = 30 * 86400.0
-"""Seconds for which outcomes are kept."""
+RETENTION = 93 * 86400.0
+"""Seconds for which outcomes are kept: GET /v1/usage tells up to 92 days."""
 
 
 class JobRunner:

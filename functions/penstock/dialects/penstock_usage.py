@@ -22,7 +22,7 @@ COLUMNS = {"day": ("day",), "key": ("key_id", "owner"), "owner": ("owner",), "mo
 """What a group is told by: a key is told with its owner."""
 DEFAULT_GROUPS = ["day", "key", "model"]
 GROUP = ("day", "key_id", "owner", "model")
-COUNTED = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_nanos", "unpriced")
+COUNTED = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens")
 NOTHING = UsageLine("", "", "", "")
 
 
@@ -94,11 +94,10 @@ def _grouped(lines: list[UsageLine], columns: tuple[str, ...]) -> list[UsageLine
     sums = Sums()
     for line in lines:
         day, key_id, owner, model = (getattr(line, column) if column in columns else "" for column in GROUP)
-        sums.add((day, key_id, owner, model), [getattr(line, name) for name in COUNTED])
+        sums.add((day, key_id, owner, model), [getattr(line, name) for name in (*COUNTED, "cost_nanos", "unpriced")])
     return sums.lines()
 
 
 def _shown(line: UsageLine, columns: tuple[str, ...]) -> dict[str, Any]:
     shown = {name: getattr(line, name) for name in (*columns, *COUNTED)}
-    shown["cost"] = dollars(shown.pop("cost_nanos"))
-    return shown
+    return shown | {"cost": dollars(line.cost_nanos), "unpriced": line.unpriced}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PARTS = 8
-RETENTION = 90 * 86400.0  # seconds after its start that an outcome is kept
+RETENTION = 93 * 86400.0  # seconds after its start that an outcome is kept: GET /v1/usage tells up to 92 days
 READS = 100  # items in one BatchGetItem
 WRITES = 25  # items in one BatchWriteItem
 
