@@ -81,8 +81,8 @@ MISTAKES = {
     "prices:\n  - {model: tiny, inptu: 1}\n": "2: prices.0.inptu: nothing reads this key; did you mean 'input'?",
     "prices: {tiny: 1}\n": "1: prices: must be a list",
     "prices:\n  - {input: 1}\n  - model: tiny\n    input: '1'\n": "4: prices.1.input: must be a number",
-    "prices:\n  - model: tiny\n    output: -1\n": "3: prices.0.output: must be from 0 to 1000000 dollars",
-    "prices:\n  - model: tiny\n    image: .nan\n": "3: prices.0.image: must be from 0 to 1000000 dollars",
+    "prices:\n  - model: tiny\n    output: -1\n": "3: prices.0.output: must be from 0 to 1000 dollars",
+    "prices:\n  - model: tiny\n    image: .nan\n": "3: prices.0.image: must be from 0 to 1000 dollars",
     "prices:\n  - model: tiny\n": "2: prices.0.input: must be given, or another price; 0 is free",
     # addresses
     PROVIDER + "    base_url: htp://x/v1\n": f"4: providers.0.base_url: {ADDRESS}",

@@ -19,7 +19,7 @@ _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and 
 _MODELS = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
-_DEAREST = 1_000_000
+_DEAREST = 1_000
 _VALUE = re.compile(r"[ -~\xa0-\xff]*")
 
 

@@ -53,7 +53,7 @@ several = st.lists(
         model=st.sampled_from(["tiny", "größer"]),
         ended=st.sampled_from([OK, FAILED, CANCELLED]),
         usage=st.builds(Usage, counts, counts, counts),
-        cost_nanos=st.none() | st.integers(0, 10**15),
+        cost_nanos=st.none() | st.integers(0, 2**62),
     ),
     max_size=30,
 )
@@ -118,6 +118,12 @@ async def test_a_repeated_outcome_counts_once(store: Store) -> None:
     await store.record_outcomes([outcome, outcome, an_outcome(cost_nanos=4)])
     [line] = await store.sum_usage(**EVER)
     assert (line.requests, line.cost_nanos) == (2, 7)
+
+
+async def test_money_is_summed_up_exactly_beyond_64_bits(store: Store) -> None:
+    await store.record_outcomes([an_outcome(cost_nanos=2**62 + number) for number in range(5)])
+    [line] = await store.sum_usage(**EVER)
+    assert line.cost_nanos == 5 * 2**62 + 10
 
 
 async def test_a_key_is_summed_up_alone(store: Store) -> None:

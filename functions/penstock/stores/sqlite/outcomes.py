@@ -53,7 +53,7 @@ _CUT = """SELECT started_at FROM outcomes WHERE started_at > :since AND started_
     ORDER BY started_at LIMIT 1 OFFSET :slice"""
 _SUM = f"""SELECT CAST(started_at AS INTEGER) / {DAY} AS day, key_id, owner, model,
         count(*), sum(ended = '{FAILED}'), sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens),
-        coalesce(sum(cost_nanos), 0), sum(cost_nanos IS NULL)
+        coalesce(sum(cost_nanos >> 32), 0), coalesce(sum(cost_nanos & 4294967295), 0), sum(cost_nanos IS NULL)
     FROM outcomes
     WHERE started_at >= :since AND started_at < :until AND (:key_id IS NULL OR key_id = :key_id)
     GROUP BY day, key_id, owner, model"""  # noqa: S608 - constants of our own
@@ -80,8 +80,9 @@ class Outcomes:
         sums = Sums()
         while since < until:
             since, found = await self._db.read(_sum, key_id, since, until)
-            for day, key, owner, model, *counts in found:
-                sums.add((name_day(day), key, owner, model), counts)
+            for day, key, owner, model, *counts, high, low, unpriced in found:
+                cost = (high << 32) + low  # halves, because SQLite's own sum fails beyond 64 bits
+                sums.add((name_day(day), key, owner, model), (*counts, cost, unpriced))
         return sums.lines()
 
     async def prune_outcomes(self, before: float) -> int:
