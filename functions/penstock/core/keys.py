@@ -6,9 +6,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.core.counters import Counter
 from penstock.core.ports import Store
 from penstock.errors import Authentication, PermissionDenied, StateError
 from penstock.schema.act import Act
@@ -16,10 +18,16 @@ from penstock.schema.key import ANONYMOUS, INFERENCE, Caller, VirtualKey
 from penstock.schema.secret import Secret
 
 FRESH = 2.5
-"""Seconds for which a key read from the store is believed: a revoked key opens nothing after twice that."""
+"""Seconds after which a key is read from the store again, behind the back of the request that needs it."""
+TRUSTED = 2 * FRESH
+"""Seconds after which a request waits for that: a revoked key opens nothing once they have passed."""
 STALE = 300.0
 """Seconds for which a key that was good is still believed while the store cannot answer."""
 CAPACITY = 10_000
+
+CACHED_GRANTS = Counter(
+    "penstock_auth_cached_grants_total", "Requests whose key was believed only because the store could not answer."
+)
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -62,11 +70,13 @@ async def record_act(store: Store, actor: str, action: str, target: str, detail:
 class _Known:
     key: VirtualKey | None
     caller: Caller | None
-    read_at: float
+    asked_at: float
 
 
 class Keyring:
     """Tells who holds a key, from a cache that is at most a few seconds old.
+
+    A key in use is read again in time, so that no request waits for it. Its age counts from when the store was asked.
 
     ``configured`` holds the keys that came with the configuration, by their SHA-256. With ``required`` off, a request
     without a key is anonymous.
@@ -92,8 +102,11 @@ class Keyring:
         caller = self._configured.get(sha256)
         if caller is None:
             known = self._known.get(sha256)
-            if known is None or time.monotonic() - known.read_at > FRESH:
+            age = time.monotonic() - known.asked_at if known else TRUSTED
+            if known is None or age >= (TRUSTED if known.key else FRESH):
                 known = await self._read(sha256, known)
+            elif age >= FRESH:
+                self._reading_of(sha256)
             if known.key is None or known.caller is None:
                 raise Authentication("This API key is not known here.")
             if known.key.revoked_at is not None:
@@ -106,16 +119,26 @@ class Keyring:
         return caller
 
     async def _read(self, sha256: str, known: _Known | None) -> _Known:
+        """What the store says now, or what is ``known`` if it cannot answer and that is believed for so long."""
+        earlier = self._reading.get(sha256)
+        try:
+            if earlier is not None:
+                with suppress(StateError):  # it may have been begun long ago, before this process was frozen
+                    return await asyncio.shield(earlier)
+            return await asyncio.shield(self._reading_of(sha256))
+        except StateError:
+            if known is not None and known.key is not None and time.monotonic() - known.asked_at < STALE:
+                CACHED_GRANTS.add()
+                return known
+            raise
+
+    def _reading_of(self, sha256: str) -> asyncio.Task[_Known]:
+        """The one task that reads this key: everybody who needs it shares it."""
         task = self._reading.get(sha256)
         if task is None:
             task = self._reading[sha256] = asyncio.ensure_future(self._find(sha256))
             task.add_done_callback(lambda done: self._read_is_over(sha256, done))
-        try:
-            return await asyncio.shield(task)
-        except StateError:
-            if known is not None and known.key is not None and time.monotonic() - known.read_at < STALE:
-                return known
-            raise
+        return task
 
     def _read_is_over(self, sha256: str, task: asyncio.Task[_Known]) -> None:
         del self._reading[sha256]
@@ -123,11 +146,12 @@ class Keyring:
             task.exception()  # those who wait for it are told; there may be nobody left
 
     async def _find(self, sha256: str) -> _Known:
+        asked_at = time.monotonic()
         key = await self._store.find_key(sha256)
         caller = Caller(key.id, key.owner, key.priority, key.scopes, key.models) if key else None
         if len(self._known) >= CAPACITY:
             for oldest in list(self._known)[: CAPACITY // 10]:
                 del self._known[oldest]
         self._known.pop(sha256, None)
-        known = self._known[sha256] = _Known(key, caller, time.monotonic())
+        known = self._known[sha256] = _Known(key, caller, asked_at)
         return known
