@@ -94,6 +94,15 @@ def test_the_openapi_document_names_the_stage_as_its_server(door: doors.Door) ->
     assert "/v1/chat/completions" in body["paths"]
 
 
+def test_metrics_are_for_keys_with_that_scope(door: doors.Door) -> None:
+    assert door.call(doors.event("http_api_metrics"))["statusCode"] == 401
+    answer = door.call(doors.presenting(doors.event("http_api_metrics"), "test-key"))
+    assert answer["statusCode"] == 200
+    assert answer["isBase64Encoded"] is False
+    assert answer["headers"]["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'penstock_state_calls_total{result="ok",store="' in answer["body"]
+
+
 def test_every_answer_carries_a_request_id(door: doors.Door) -> None:
     names = ["http_api_health", "http_api_models", "http_api_bad_json", "http_api_no_key", "http_api_unknown_route"]
     identifiers = {door.call(doors.event(name))["headers"]["x-request-id"] for name in names}

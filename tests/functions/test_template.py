@@ -29,6 +29,8 @@ BUFFERED = {
     ("DELETE", "/api/v1/apikeys/{key_id}"),
     ("POST", "/api/v1/apikeys/{key_id}/rotate"),
     ("GET", "/api/v1/audit"),
+    ("GET", "/metrics"),
+    ("GET", "/metrics/prometheus"),
 }
 
 
