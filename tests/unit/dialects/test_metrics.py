@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+import penstock
 from penstock.app import App
 from penstock.bootstrap import build
 from penstock.core.counters import COUNTERS, Counter
@@ -170,3 +173,9 @@ async def test_requests_are_counted_by_how_they_ended_and_unknown_models_by_no_n
     assert key not in text
     assert "canary" not in text
     assert "no-such-model" not in text
+
+
+def test_the_library_is_imported_by_whoever_asks_first_and_not_at_the_start() -> None:
+    code = "import sys, penstock.app; penstock.app.App(lambda: None); assert 'prometheus_client' not in sys.modules"
+    functions = Path(penstock.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=functions, check=True)
