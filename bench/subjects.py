@@ -28,6 +28,7 @@ DYNAMO = "penstock on DynamoDB"
 
 CONFIG = """\
 auth: {{mode: keys}}
+limits: {{enabled: false}}
 providers:
   - name: double
     type: openai

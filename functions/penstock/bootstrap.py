@@ -10,6 +10,9 @@ from penstock import plugs, telemetry
 from penstock.core.gateway import Gateway
 from penstock.core.jobs import Housekeeper, JobRunner
 from penstock.core.keys import Keyring
+from penstock.core.limits.limiter import Limiter
+from penstock.core.limits.reaper import Reaper
+from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
 from penstock.core.ports import Connection, Store
 from penstock.core.prices import Catalog
@@ -34,6 +37,11 @@ def build(settings: Settings) -> House:
     configured, sources, spare = _deployments(settings)
     registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare)
     ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
+    prices = Catalog(document.prices)
+    limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
+    gateway = Gateway(
+        *(registry, ledger, limiter, prices), attempts=document.request.attempts, cap=document.limits.max_tokens
+    )
     return House(
         settings=settings,
         client=client,
@@ -41,8 +49,10 @@ def build(settings: Settings) -> House:
         keyring=Keyring(store, settings.keys, required=document.auth.mode == "keys"),
         registry=registry,
         ledger=ledger,
-        prices=Catalog(document.prices),
-        gateway=Gateway(registry, ledger, attempts=document.request.attempts),
+        prices=prices,
+        limiter=limiter,
+        reaper=Reaper(store),
+        gateway=gateway,
         key_header=document.auth.api_key_header.lower().encode(),
     )
 
@@ -73,6 +83,30 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     return house, Housekeeper(house.store, house.registry)
+
+
+def _plan(settings: Settings) -> Plan:
+    """The limits and budgets that hold here. A Lambda function may be frozen at any time, and so leases no money."""
+    limits, budgets = settings.document.limits, settings.document.budgets
+    plan = Plan(
+        key_budget=budgets.key,
+        owner_budget=budgets.owner,
+        owner_budgets=budgets.owners,
+        lease_from=limits.lease_from,
+        long_lived=not settings.door,
+    )
+    if not limits.enabled:
+        return plan
+    return replace(
+        plan,
+        gateway=limits.gateway,
+        endpoint=limits.endpoint,
+        endpoints=limits.endpoints,
+        address=limits.address,
+        key=limits.key,
+        owner=limits.owner,
+        owners=limits.owners,
+    )
 
 
 def _connector(client: HttpClient) -> Callable[[Deployment], Connection]:

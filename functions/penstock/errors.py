@@ -39,13 +39,15 @@ class PenstockError(Exception):
     """A failure with words for a person and a code for a program.
 
     ``message`` says what is wrong and what to do. ``param`` names the request field at fault, if there is one.
-    ``retry_after`` is in seconds. ``public`` is what callers are told instead, where the message is for operators.
+    ``retry_after`` is in seconds. ``public`` is what callers are told instead, where the message is for operators;
+    ``summary`` the few words by which older clients know it.
     """
 
     status: int = 500
     code: ClassVar[str] = "internal_error"
     type: ClassVar[str] = "api_error"
     public: str = ""
+    summary: str = ""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -116,6 +118,7 @@ class RateLimited(CallerError):
     status = 429
     code = "rate_limited"
     type = "rate_limit_error"
+    summary = "Rate limit exceeded"
 
 
 class BudgetExceeded(CallerError):

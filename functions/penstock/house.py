@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from penstock.core.gateway import Gateway
 from penstock.core.keys import Keyring
+from penstock.core.limits.limiter import Limiter
+from penstock.core.limits.reaper import Reaper
 from penstock.core.metering import Ledger
 from penstock.core.ports import Store
 from penstock.core.prices import Catalog
@@ -25,15 +27,21 @@ class House:
     registry: ModelRegistry
     ledger: Ledger
     prices: Catalog
+    limiter: Limiter
+    reaper: Reaper
     gateway: Gateway
     key_header: bytes
 
     async def open(self) -> None:
         """Open the store. Raises ``StateError`` saying what is wrong with it."""
         await self.store.open()
+        if not self.settings.door:
+            self.reaper.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
+        await self.reaper.close()
         await self.ledger.close()
+        await self.limiter.close()
         await self.client.aclose()
         await self.store.close()

@@ -26,6 +26,7 @@ PATIENCE = 90.0
 T = TypeVar("T")
 SIMULATED = """\
 auth: {api_keys: [test-key]}
+limits: {enabled: false}
 providers:
   - {name: simulated, type: simulated, models: [echo]}
 """

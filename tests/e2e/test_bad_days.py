@@ -171,6 +171,7 @@ def test_a_clock_that_jumps_back_harms_nobody(tmp_path: Path) -> None:
 
 NETWORK = """
 auth: {{api_keys: [test-key]}}
+limits: {{enabled: false}}
 providers:
   - {{name: refusing, type: openai, base_url: 'http://127.0.0.1:{port}/v1', models: [refused, echo]}}
   - name: nameless

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 
 CONFIG = """
 auth: {api_keys: [test-key]}
+limits: {enabled: false}
 providers:
   - {name: simulated, type: simulated, models: [echo, org/other]}
   - {name: slow, type: simulated, models: [slow], options: {tokens_per_second: 10, tokens: 10}}

@@ -21,6 +21,7 @@ NOT_ASKED = "needs a real engine (SGLang, about 6 GB once): `make engine-test` r
 NO_MACHINE = "the engine's locked wheels are for Linux x86_64"
 CONFIG = """
 auth: {{api_keys: [{key}]}}
+limits: {{enabled: false}}
 request: {{timeout: 60}}
 providers:
   - name: engine

@@ -12,6 +12,7 @@ from tests.sdk.upstream import SCRIPTS, Upstream, upstream
 
 CONFIG = """
 auth: {api_keys: [test-key]}
+limits: {enabled: false}
 providers:
   - name: simulated
     type: simulated

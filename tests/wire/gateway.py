@@ -176,6 +176,7 @@ async def serve(
     """
     document = {
         "auth": {"api_keys": [KEY]},
+        "limits": {"enabled": False},
         "logging": {"level": "WARNING", "format": "text"},
         "request": {"timeout": 20, **request},
         "providers": providers,

@@ -60,7 +60,8 @@ async def serving(folder: Path, upstream: Upstream, *, grace: int) -> AsyncItera
     """Run the server in a process of its own, and a client of it."""
     port = free_port()
     config, state = folder / "config.yaml", folder / "state.db"
-    document = {"auth": {"api_keys": [KEY]}, "server": {"grace": grace}, "providers": [provider(upstream.url)]}
+    limits = {"enabled": False}
+    document = {"auth": {"api_keys": [KEY]}, "limits": limits, "server": {"grace": grace}, "providers": [provider(upstream.url)]}
     config.write_text(json.dumps(document), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "penstock", "serve", "--port", str(port)),

@@ -8,14 +8,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from penstock.core.json import to_json
+from penstock.core.limits.bill import bill
+from penstock.core.limits.estimate import NOTHING, need_of
+from penstock.core.limits.limiter import Limiter, Reservation
 from penstock.core.metering import Ledger
 from penstock.core.ports import Call
+from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
+    BudgetExceeded,
     NoDeploymentAvailable,
     PenstockError,
     PermissionDenied,
+    RateLimited,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamRefused,
@@ -28,10 +34,22 @@ from penstock.schema.request import EMBEDDINGS, Attempt, Request
 class Gateway:
     """Serves requests that a dialect has read, and writes one outcome for each."""
 
-    def __init__(self, registry: ModelRegistry, ledger: Ledger, *, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        ledger: Ledger,
+        limiter: Limiter,
+        prices: Catalog,
+        *,
+        attempts: int = 3,
+        cap: int = 4096,
+    ) -> None:
         self.registry = registry
         self.ledger = ledger
+        self.limiter = limiter
+        self.prices = prices
         self._attempts = attempts
+        self._cap = cap
 
     async def complete(self, request: Request) -> bytes:
         """A whole answer, as JSON under the public model's name.
@@ -39,10 +57,12 @@ class Gateway:
         Tries the model's deployments in order until one answers; each at most once, all under one deadline.
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
-        with _Account(request, self.ledger) as account:
-            for deployment in await self._admit(request):
+        with _Account(request, self) as account:
+            for deployment in await self._admit(account):
                 with _Attempting(account, deployment):
-                    call = account.call = Call(request.endpoint, request.body, request.deadline, request.id)
+                    call = account.call = Call(
+                        request.endpoint, request.body, request.deadline, request.id, request.cap
+                    )
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
@@ -60,10 +80,12 @@ class Gateway:
         Until the first batch a failure moves the request on to the next deployment; after it, it is raised.
         Closing the generator closes the upstream call at once and settles what was produced.
         """
-        with _Account(request, self.ledger) as account:
-            for deployment in await self._admit(request):
+        with _Account(request, self) as account:
+            for deployment in await self._admit(account):
                 with _Attempting(account, deployment):
-                    call = account.call = Call(request.endpoint, request.body, request.deadline, request.id)
+                    call = account.call = Call(
+                        request.endpoint, request.body, request.deadline, request.id, request.cap
+                    )
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
                         async for batch in batches:
@@ -77,34 +99,61 @@ class Gateway:
                     return
             raise account.exhausted()
 
-    async def _admit(self, request: Request) -> tuple[Deployment, ...]:
+    async def settled(self, request: Request) -> None:
+        """Wait until the request's next one may take the slot that it held, and, where this process may not live to do
+        it later, until all that it took is written.
+        """
+        if self.ledger.immediate:
+            await asyncio.gather(self.ledger.settled(), self.limiter.settled())
+        elif request.slotted:
+            await self.limiter.settled()
+
+    async def _admit(self, account: _Account) -> tuple[Deployment, ...]:
+        """The deployments to try, once every limit and budget has admitted the request."""
+        request = account.request
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
-        return (await self.registry.candidates(request.model))[: self._attempts]
+        places = (await self.registry.candidates(request.model))[: self._attempts]
+        terms = self.limiter.terms(request)
+        account.need = need_of(request, terms, [self.prices.price(place) for place in places], self._cap)
+        account.reservation = await self.limiter.reserve(request, terms, account.need)
+        request.slotted = account.reservation.slots
+        return places
 
 
 class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
-    __slots__ = ("_began", "_ledger", "_started", "call", "first_at", "last", "relay", "request", "usage")
+    __slots__ = (
+        *("_began", "_gateway", "_started", "call", "deployment", "first_at", "last", "need", "relay", "request"),
+        *("reservation", "usage"),
+    )
 
-    def __init__(self, request: Request, ledger: Ledger) -> None:
+    def __init__(self, request: Request, gateway: Gateway) -> None:
         self.request = request
-        self._ledger = ledger
+        self._gateway = gateway
         self._started = time.time()
         self._began = time.perf_counter()
         self.first_at: float | None = None
         self.call: Call | None = None
+        self.deployment: Deployment | None = None
         self.relay: Relay | None = None
         self.usage: Usage | None = None
         self.last: UpstreamError | None = None
+        self.need = NOTHING
+        self.reservation: Reservation | None = None
 
     def __enter__(self) -> _Account:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._ledger.record(self._outcome(error))
+        if self.reservation is None and isinstance(error, (RateLimited, BudgetExceeded)):
+            return  # it is counted; a ledger that kept each refusal would let a flood fill it
+        outcome, tokens = self._outcome(error)
+        self._gateway.ledger.record(outcome)
+        if self.reservation is not None:
+            self._gateway.limiter.settle(self.reservation, tokens=tokens, nanos=outcome.cost_nanos or 0)
 
     def exhausted(self) -> PenstockError:
         """The error of a request that no deployment could serve: the only one's own, or all of them told."""
@@ -120,10 +169,16 @@ class _Account:
             retry_after=self.last.retry_after if self.last else None,
         )
 
-    def _outcome(self, error: BaseException | None) -> Outcome:
+    def _outcome(self, error: BaseException | None) -> tuple[Outcome, int]:
+        """The outcome, and the tokens to settle."""
         request, now = self.request, time.perf_counter()
         ended, status, code = _ending(error)
-        usage = self.usage or (self.relay.usage if self.relay else None)
+        reported = self.usage or (self.relay.usage if self.relay else None)
+        price = self._gateway.prices.price(self.deployment) if self.deployment else None
+        taken = bill(
+            *(request, self.need, self.call),
+            reported=reported, price=price, seconds=now - self._began, error=error,
+        )  # fmt: skip
         return Outcome(
             request_id=request.id,
             started_at=self._started,
@@ -139,9 +194,10 @@ class _Account:
             stream=request.stream,
             attempts=max(1, len(request.attempts) + (ended == OK)),
             ttft=self.first_at - self._began if self.first_at is not None else None,
-            usage=usage or Usage(completion_tokens=self.call.payloads if self.call else 0),
-            usage_reported=usage is not None,
-        )
+            usage=taken.usage,
+            usage_reported=reported is not None,
+            cost_nanos=taken.nanos,
+        ), taken.tokens
 
 
 def _ending(error: BaseException | None) -> tuple[str, int, str]:
@@ -164,6 +220,7 @@ class _Attempting:
         self._account = account
         self._deployment = deployment
         account.request.deployment = deployment.id
+        account.deployment = deployment
         self._began = time.perf_counter()
 
     def __enter__(self) -> None:

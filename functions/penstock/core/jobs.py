@@ -8,9 +8,10 @@ from typing import Any
 
 from penstock.core.gateway import Gateway
 from penstock.core.json import parse
+from penstock.core.limits.reaper import Reaper
 from penstock.core.ports import Store
 from penstock.core.registry import ModelRegistry
-from penstock.errors import JobError, PenstockError, StateError
+from penstock.errors import JobError, PenstockError, RateLimited, StateError
 from penstock.schema.job import COMPLETED, FAILED, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import Request
@@ -38,15 +39,18 @@ class JobRunner:
         job = await self._claim(message)
         if job is None:
             return
+        request: Request | None = None
         try:
-            result = await self._gateway.complete(_request(job))
-        except StateError:
-            raise
+            request = _request(job)
+            result = await self._gateway.complete(request)
+        except (StateError, RateLimited):
+            raise  # the queue delivers the message again
         except PenstockError as error:
             await self._store.finish_job(job.id, self._runner, now=time.time(), error=f"{error.code}: {error.message}")
         else:
             await self._store.finish_job(job.id, self._runner, now=time.time(), result=result)
-        await self._gateway.ledger.settled()
+        if request is not None:
+            await self._gateway.settled(request)
 
     async def _claim(self, message: str) -> Job | None:
         try:
@@ -73,12 +77,19 @@ class Housekeeper:
     def __init__(self, store: Store, registry: ModelRegistry) -> None:
         self._store = store
         self._registry = registry
+        self._reaper = Reaper(store)
 
     async def run(self) -> dict[str, int]:
-        """Ask providers for their models and forget old outcomes; answers what was done, in numbers."""
+        """End lost holds, ask providers for their models, forget old outcomes; answers what was done, in numbers."""
+        lost = await self._reaper.run()
         registry = await self._registry.refresh()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
-        return {"registry_version": registry.version, "models": len(registry.cards), "outcomes_pruned": pruned}
+        return {
+            "holds_ended": lost,
+            "registry_version": registry.version,
+            "models": len(registry.cards),
+            "outcomes_pruned": pruned,
+        }
 
 
 def _request(job: Job) -> Request:
@@ -88,4 +99,4 @@ def _request(job: Job) -> Request:
     except (ValueError, KeyError, TypeError):
         raise JobError(f"the body of job {job.id} is not a request") from None
     deadline = asyncio.get_running_loop().time() + LEASE
-    return Request(job.id, job.endpoint, model, body, False, Caller(job.key_id), deadline)
+    return Request(job.id, job.endpoint, model, body, False, Caller(job.key_id), deadline, size=len(job.body))

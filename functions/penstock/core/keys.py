@@ -148,7 +148,9 @@ class Keyring:
     async def _find(self, sha256: str) -> _Known:
         asked_at = time.monotonic()
         key = await self._store.find_key(sha256)
-        caller = Caller(key.id, key.owner, key.priority, key.scopes, key.models) if key else None
+        caller = (
+            Caller(key.id, key.owner, key.priority, key.scopes, key.models, key.limits, key.budget) if key else None
+        )
         if len(self._known) >= CAPACITY:
             for oldest in list(self._known)[: CAPACITY // 10]:
                 del self._known[oldest]

@@ -29,7 +29,7 @@ class Ledger:
         self, store: Store, *, immediate: bool = False, tell: Callable[[list[Outcome]], None] | None = None
     ) -> None:
         self._store = store
-        self._immediate = immediate
+        self.immediate = immediate
         self._tell = tell
         self._pending: list[Outcome] = []
         self._flushing = asyncio.Lock()
@@ -44,12 +44,12 @@ class Ledger:
     def record(self, outcome: Outcome) -> None:
         """Take an outcome to be written soon."""
         self._pending.append(outcome)
-        if self._due is None and not self._immediate:
+        if self._due is None and not self.immediate:
             self._due = asyncio.get_running_loop().call_later(LINGER, self._start)
 
     async def settled(self) -> None:
         """Wait until what was recorded is written, where this process may not live to do it later."""
-        if self._immediate:
+        if self.immediate:
             await asyncio.shield(self.flush())
 
     async def flush(self) -> bool:

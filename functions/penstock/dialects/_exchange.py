@@ -11,7 +11,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from penstock.core.sse import DONE, PING, frame
+from penstock.dialects._limits import limit_headers
 from penstock.errors import RequestTooLarge, Restarting
+from penstock.schema.request import Request
 
 if TYPE_CHECKING:
     from penstock.house import House
@@ -31,9 +33,11 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """One request and its response. ``started`` turns true when the response's head is on its way."""
+    """One request and its response. ``started`` turns true when the response's head is on its way; ``size`` is that of
+    the body, once it is read; ``request`` is what a dialect has made of it, if it has.
+    """
 
-    __slots__ = ("_send", "house", "receive", "request_id", "scope", "started")
+    __slots__ = ("_send", "house", "receive", "request", "request_id", "scope", "size", "started")
 
     house: House
 
@@ -43,6 +47,8 @@ class Exchange:
         self._send = send
         self.request_id = request_id
         self.started = False
+        self.size = 0
+        self.request: Request | None = None
 
     def header(self, name: bytes) -> str | None:
         """A request header by its lower-case name."""
@@ -73,18 +79,15 @@ class Exchange:
                 raise _too_large(limit)
             parts.append(part)
             if not message.get("more_body", False):
+                self.size = size
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the response's head, with the request id in it."""
         self.started = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, (b"x-request-id", self.request_id.encode())],
-            }
-        )
+        standing = self.request.standing if self.request is not None else None
+        told = [*headers, *(limit_headers(standing) if standing else ()), (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": told})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the response's body."""

@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from penstock.core.json import to_json
+from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
 from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch, stopping
-from penstock.errors import NoDeploymentAvailable, PenstockError, UpstreamRefused
+from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
 
 MAX_DROPPED = 50
@@ -30,11 +31,15 @@ def error_document(error: PenstockError) -> dict[str, Any]:
         inner["retry_after"] = error.retry_after
     if isinstance(error, NoDeploymentAvailable) and error.attempts:
         inner["attempts"] = list(error.attempts)
-    return {"error": inner, "detail": message, "timestamp": time.time()}
+    return {"error": inner, "detail": error.summary or message, "timestamp": time.time()}
 
 
 def error_headers(error: PenstockError) -> RawHeaders:
-    """``Retry-After`` in whole seconds, rounded up (RFC 9110, 10.2.3)."""
+    """``Retry-After`` in whole seconds, rounded up (RFC 9110, 10.2.3). Trying again helps nobody whose money is spent:
+    ``x-should-retry`` tells OpenAI's SDKs.
+    """
+    if isinstance(error, BudgetExceeded):
+        return [(b"x-should-retry", b"false")]
     if error.retry_after is None:
         return []
     return [(b"retry-after", b"%d" % math.ceil(error.retry_after))]
@@ -59,7 +64,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
         house = exchange.house
         caller = await house.keyring.authenticate(presented_key(exchange))
         document = await read_body(exchange, body)
-        request = Request(
+        request = exchange.request = Request(
             id=exchange.request_id,
             endpoint=endpoint,
             model=document["model"],
@@ -67,13 +72,15 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             stream=document.get("stream") is True and endpoint != EMBEDDINGS,
             caller=caller,
             deadline=asyncio.get_running_loop().time() + house.settings.document.request.timeout,
+            address=caller_address(exchange),
+            size=exchange.size,
         )
         with exchange.watched() as watch:
             if request.stream:
                 await _stream(exchange, request, watch)
             else:
                 answer = await house.gateway.complete(request)
-                await house.ledger.settled()
+                await house.gateway.settled(request)
                 await exchange.json(200, answer, told(request))
 
     handle.__name__ = name
@@ -111,5 +118,5 @@ async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
         raise
     finally:
         events.close()
-    await house.ledger.settled()
+    await house.gateway.settled(request)
     await exchange.write(b"", more=False)

@@ -14,6 +14,7 @@ from penstock.dialects._guard import Administrator, Here
 from penstock.errors import InvalidRequest, NotFound
 from penstock.house import House
 from penstock.schema.key import VirtualKey
+from penstock.schema.limit import Budget, Limits, stated
 
 router = APIRouter(prefix="/api/v1", tags=["keys"])
 
@@ -21,6 +22,37 @@ Text = Annotated[str, Field(max_length=500)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Scope = Literal["inference", "metrics", "admin"]
 DAY = 86_400.0
+REMOVABLE = {"expires_at", "limits", "budget"}
+
+
+Number = Annotated[int, Field(ge=1, le=10**9)]
+Dollars = Annotated[float, Field(ge=0, le=10**9)]
+
+
+class LimitFields(BaseModel):
+    """What may be taken with a key, in the place of ``limits.key`` of the configuration. What is left out is without
+    limit. ``burst`` is the most requests at once: a sixth of the minute's unless it is said.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    requests_per_minute: Number | None = None
+    burst: Number | None = None
+    tokens_per_minute: Number | None = None
+    concurrency: Number | None = None
+
+
+class BudgetFields(BaseModel):
+    """Dollars that may be spent with a key in a day, an ISO week, a month (of UTC) and altogether, in the place of
+    ``budgets.key`` of the configuration.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    daily: Dollars | None = None
+    weekly: Dollars | None = None
+    monthly: Dollars | None = None
+    total: Dollars | None = None
 
 
 class KeyFields(BaseModel):
@@ -35,11 +67,20 @@ class KeyFields(BaseModel):
     models: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
     tags: Annotated[list[Name], Field(max_length=50)] | None = None
     expires_at: Annotated[float, Field(gt=0, lt=1e11)] | None = None
+    limits: LimitFields | None = None
+    budget: BudgetFields | None = None
 
     def given(self) -> dict[str, Any]:
-        """The fields that were sent, as a key's record wants them. An expiry of ``null`` takes it away."""
+        """The fields that were sent, as a key's record wants them; ``null`` takes an expiry, limits, a budget away."""
         sent = self.model_dump(exclude_unset=True)
-        kept = {name: value for name, value in sent.items() if value is not None or name == "expires_at"}
+        kept = {name: value for name, value in sent.items() if value is not None or name in REMOVABLE}
+        if kept.get("limits") is not None:
+            try:
+                kept["limits"] = Limits(**kept["limits"])
+            except ValueError as error:
+                raise InvalidRequest(f"limits.{error}.", param="limits") from None
+        if kept.get("budget") is not None:
+            kept["budget"] = Budget(**kept["budget"])
         return {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
 
 
@@ -142,6 +183,8 @@ def _shown(key: VirtualKey) -> dict[str, Any]:
         "models": key.models,
         "tags": key.tags,
         "created_at": key.created_at,
+        "limits": stated(key.limits),
+        "budget": stated(key.budget),
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "rotation_ends_at": key.previous_until if key.previous_until > now else None,

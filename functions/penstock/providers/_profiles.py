@@ -28,7 +28,8 @@ class Profile:
     engine at once. ``fields``: the body fields it may be sent, all where ``None``. ``busy``: the statuses by which it
     says that its queue is full. ``port``: where it listens on a laptop. ``key_env``: the variable of its credential.
     ``abort``: bytes of a chunk by which it says that it gave up. ``about``: a path, beside ``/v1``, that tells whether
-    the engine generates text: SGLang's embedding engines die of a chat call.
+    the engine generates text: SGLang's embedding engines die of a chat call. ``cap``: the field that bounds a chat's
+    answer; OpenAI's reasoning models refuse the older one.
     """
 
     name: str
@@ -42,12 +43,13 @@ class Profile:
     busy: frozenset[int] = frozenset({429, 529})
     abort: bytes = b""
     about: str = ""
+    cap: str = "max_tokens"
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("openai", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
+        Profile("openai", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY", cap="max_completion_tokens"),
         Profile(
             "sglang",
             port=30000,

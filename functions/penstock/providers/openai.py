@@ -16,7 +16,7 @@ from penstock.outbound import HttpClient, Response, Target
 from penstock.providers._faults import fault, frame_fault
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.schema.model import Deployment, ModelCard
-from penstock.schema.request import EMBEDDINGS
+from penstock.schema.request import CHAT, EMBEDDINGS
 
 MAX_ERROR = 64 * 1024
 
@@ -60,6 +60,7 @@ class OpenAI:
 
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """Batches of payloads as the upstream sends them; a stream without ``[DONE]`` is a cut one."""
+        call.streamed = True
         body = self._body(call)
         body["stream"] = True
         if self._profile.stream_usage:
@@ -130,6 +131,8 @@ class OpenAI:
             body = {name: value for name, value in call.body.items() if name in known}
             call.dropped = tuple(name for name in call.body if name not in known)
         body["model"] = self._deployment.upstream_model
+        if call.cap is not None:
+            body[self._profile.cap if call.endpoint == CHAT else "max_tokens"] = call.cap
         return body
 
     async def _post(self, call: Call, body: dict[str, Any]) -> Response:

@@ -12,7 +12,9 @@ from ipaddress import ip_network
 from typing import Literal
 from urllib.parse import urlsplit
 
+from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
 from penstock.schema.model import MODEL_NAME
+from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
@@ -174,6 +176,47 @@ class PriceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitSection:
+    """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
+
+    The numbers are those of the five documents that Penstock replaces. ``endpoints`` and ``owners`` name exceptions. A
+    key's own limits stand in the place of ``key``. With ``enabled`` off only those hold. While the store is away rates
+    are counted by each process alone (``open``), or requests refused (``closed``).
+    """
+
+    enabled: bool = True
+    gateway: Limits = Limits(1000, 50)  # noqa: RUF009 - records are immutable
+    endpoint: Limits = Limits(1000, 50)  # noqa: RUF009
+    endpoints: dict[str, Limits] = field(default_factory=dict)
+    address: Limits = Limits(100, 50)  # noqa: RUF009
+    key: Limits = Limits(60, 10)  # noqa: RUF009
+    owner: Limits = NO_LIMITS
+    owners: dict[str, Limits] = field(default_factory=dict)
+    lease_from: int = 3000
+    max_tokens: int = 4096
+    when_state_is_away: Literal["open", "closed"] = "open"
+
+    def __post_init__(self) -> None:
+        _require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
+        _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
+        named = set(self.endpoints) - {CHAT, COMPLETIONS, EMBEDDINGS}
+        _require("endpoints", not named, f"named {CHAT}, {COMPLETIONS} or {EMBEDDINGS}")
+        slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]
+        _require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSection:
+    """Dollars that each key and each owner may spend; ``owners`` names exceptions. A key's own budget stands in the
+    place of ``key``.
+    """
+
+    key: Budget = NO_BUDGET
+    owner: Budget = NO_BUDGET
+    owners: dict[str, Budget] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The whole file. ``providers`` is ``None`` where it says nothing of them: then they are looked for."""
 
@@ -182,4 +225,6 @@ class Document:
     request: Bounds = Bounds()
     logging: Logging = Logging()
     providers: list[Provider] | None = None
+    limits: LimitSection = field(default_factory=LimitSection)
+    budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from penstock.schema.limit import Budget, Limits
+
 INFERENCE = "inference"
 METRICS = "metrics"
 ADMIN = "admin"
@@ -16,7 +18,7 @@ class VirtualKey:
     """One key as the store holds it. Times are seconds since the epoch; the key itself is kept as its SHA-256 alone.
 
     After a rotation the key before the present one still opens until ``previous_until``. Each change counts the
-    ``revision`` up.
+    ``revision`` up. ``limits`` and ``budget`` stand in the place of the configuration's for every key.
     """
 
     id: str
@@ -34,6 +36,8 @@ class VirtualKey:
     previous_sha256: str = ""
     previous_until: float = 0.0
     revision: int = 1
+    limits: Limits | None = None
+    budget: Budget | None = None
 
     def active(self, now: float) -> bool:
         """Whether the key opens anything at ``now``."""
@@ -55,6 +59,8 @@ class Caller:
     priority: int = 0
     scopes: tuple[str, ...] = (INFERENCE,)
     models: tuple[str, ...] = ("*",)
+    limits: Limits | None = None
+    budget: Budget | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether a glob of this key's allow-list admits the public model name."""

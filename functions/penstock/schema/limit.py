@@ -65,6 +65,9 @@ class Budget:
         )
 
 
+NO_LIMITS, NO_BUDGET = Limits(), Budget()
+
+
 def stated(record: Limits | Budget | None) -> dict[str, float | int] | None:
     """What a record states, without what it leaves open; ``None`` for no record."""
     if record is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.schema.key import Caller
+from penstock.schema.limit import Standing
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -26,8 +27,9 @@ class Attempt:
 class Request:
     """A validated request. ``body`` is OpenAI's wire, unknown fields included; ``deadline`` is on the loop's clock.
 
-    ``deployment``, ``attempts`` and ``dropped`` are filled on the way: who answers, who failed, which fields
-    the answering engine does not know.
+    ``address`` is the caller's, ``size`` the bytes of the body. The rest is filled on the way: who answers, who failed,
+    which fields the answering engine does not know, the ``cap`` on an answer's tokens where the request names none and
+    a limit needs one, how the caller's limits stand, and whether it holds a slot.
     """
 
     id: str
@@ -37,9 +39,14 @@ class Request:
     stream: bool
     caller: Caller
     deadline: float
+    address: str = ""
+    size: int = 0
     deployment: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     dropped: tuple[str, ...] = ()
+    cap: int | None = None
+    standing: Standing | None = None
+    slotted: bool = False
 
     @property
     def wants_usage(self) -> bool:

@@ -37,12 +37,17 @@ def dump(values: Mapping[str, Any]) -> Item:
 
 def load(kind: type[T], item: Item) -> T:
     """The record of this kind in an item. What a newer version added to the item is passed over."""
+    return kind(**load_values(kind, item))
+
+
+def load_values(kind: type[Any], item: Item) -> dict[str, Any]:
+    """The values of a record's fields in an item."""
     values = {}
     for name, real in _fields(cast(Hashable, kind)):
         if name in item:
             ((tag, value),) = item[name].items()
             values[name] = float(value) if real else _LOAD[tag](value)
-    return kind(**values)
+    return values
 
 
 @lru_cache

@@ -11,8 +11,11 @@ import pytest
 
 from penstock.core import metering
 from penstock.core.gateway import Gateway
+from penstock.core.limits.limiter import Limiter
+from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
 from penstock.core.ports import Answer, Call
+from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.errors import (
     InvalidRequest,
@@ -90,7 +93,8 @@ class Room:
         registry = ModelRegistry(MemoryStore(), places, [], lambda place: self.connections[place.id])  # type: ignore[arg-type,return-value]
         self.told: list[Outcome] = []
         self.ledger = Ledger(MemoryStore(), tell=self.told.extend)  # type: ignore[arg-type]
-        self.gateway = Gateway(registry, self.ledger, attempts=attempts)
+        limiter = Limiter(MemoryStore(), Plan())  # type: ignore[arg-type]
+        self.gateway = Gateway(registry, self.ledger, limiter, Catalog(), attempts=attempts)
 
     async def outcome(self) -> Outcome:
         """The one outcome."""

@@ -219,7 +219,12 @@ async def test_an_address_is_believed_only_from_the_peer_or_a_declared_proxy(
         ({"scopes": []}, "scopes"),
         ({"models": [""]}, "models.0"),
         ({"expires_at": -1}, "expires_at"),
-        ({"limits": {}}, "limits"),
+        ({"limits": {"requests_per_minute": 0}}, "limits.requests_per_minute"),
+        ({"limits": {"rpm": 60}}, "limits.rpm"),
+        ({"limits": {"burst": 5}}, "limits"),
+        ({"budget": {"daily": -1}}, "budget.daily"),
+        ({"budget": {"yearly": 1}}, "budget.yearly"),
+        ({"budget": 5}, "budget"),
         ({"description": "x" * 501}, "description"),
     ],
 )

@@ -6,13 +6,13 @@ Both are written in one transaction. An index could find a key by its id, but no
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from penstock.errors import StateConflict
 from penstock.schema.key import VirtualKey
-from penstock.stores._items import Item, dump, load
+from penstock.stores._items import Item, dump, load_values
+from penstock.stores._keys import flat, whole
 
 if TYPE_CHECKING:
     from penstock.stores.dynamodb.connection import Connection
@@ -42,7 +42,7 @@ class Keys:
         """Keep a new key; ``StateConflict`` if its id or its hash exists already."""
         token = uuid4().hex
         items = (
-            {**_by_hash(key.sha256), **dump({**asdict(key), "v": VERSION, "written_by": token})},
+            {**_by_hash(key.sha256), **dump({**flat(key), "v": VERSION, "written_by": token})},
             {**_by_id(key.id), **dump({"sha256": key.sha256, "v": VERSION})},
         )
         table = self._db.table("keys")
@@ -59,7 +59,7 @@ class Keys:
         if item and "moved_to" in item:
             key = await self.find_key(item["moved_to"]["S"])
             return key if key and key.previous_sha256 == sha256 else None
-        return load(VirtualKey, item) if item else None
+        return _key(item) if item else None
 
     async def list_keys(self) -> list[VirtualKey]:
         """Every key, oldest first."""
@@ -69,7 +69,7 @@ class Keys:
             "FilterExpression": IS_A_KEY,
             "ExpressionAttributeValues": {":hash": {"S": "hash#"}},
         }
-        keys = [load(VirtualKey, item) async for page in self._db.pages("Scan", scan) for item in page]
+        keys = [_key(item) async for page in self._db.pages("Scan", scan) for item in page]
         return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     async def revoke_key(self, id: str, at: float) -> VirtualKey | None:
@@ -80,7 +80,7 @@ class Keys:
                 return present
             key, values = _by_hash(present.sha256), dump({":at": at, ":one": 1})
             try:
-                return load(VirtualKey, await self._db.update("keys", key, REVOKED, IS_PRESENT, values=values))
+                return _key(await self._db.update("keys", key, REVOKED, IS_PRESENT, values=values))
             except StateConflict:
                 continue  # it was rotated in between, or revoked: look again
         raise StateConflict(f"the key {id} is being rotated over and over")
@@ -97,7 +97,7 @@ class Keys:
             raise StateConflict(f"there is no key {key.id}")
         old = present["sha256"]["S"]
         expected = dump({":expected": key.revision - 1})
-        item = {**_by_hash(key.sha256), **dump({**asdict(key), "v": VERSION})}
+        item = {**_by_hash(key.sha256), **dump({**flat(key), "v": VERSION})}
         if old == key.sha256:
             await self._db.put("keys", item, IS_PRESENT_REVISION, expected)
             return
@@ -127,3 +127,7 @@ def _by_hash(sha256: str) -> Item:
 
 def _by_id(id: str) -> Item:
     return {"pk": {"S": f"id#{id}"}}
+
+
+def _key(item: Item) -> VirtualKey:
+    return whole(load_values(VirtualKey, item))

@@ -19,7 +19,7 @@ from uuid import uuid4
 from penstock.errors import StateConflict, StateError
 from penstock.schema.meter import SLOTS, Claim, Hold, Meter, Settlement, Verdict, overdue
 from penstock.stores._items import Item
-from penstock.stores.dynamodb._update import Update
+from penstock.stores._update import Update
 
 if TYPE_CHECKING:
     from penstock.stores.dynamodb.connection import Connection

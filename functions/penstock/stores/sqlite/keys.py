@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import astuple, fields
+from dataclasses import fields
 from typing import Any
 
 from penstock.errors import StateConflict
 from penstock.schema.key import VirtualKey
+from penstock.stores._keys import flat, whole
 from penstock.stores.sqlite.connection import Connection
 
 TABLES = (
@@ -27,14 +28,16 @@ TABLES = (
         tags TEXT NOT NULL,
         previous_sha256 TEXT NOT NULL,
         previous_until REAL NOT NULL,
-        revision INTEGER NOT NULL
+        revision INTEGER NOT NULL,
+        limits TEXT,
+        budget TEXT
     )""",
     "CREATE INDEX keys_by_previous ON keys (previous_sha256) WHERE previous_sha256 <> ''",
 )
 
 _FIELDS = tuple(field.name for field in fields(VirtualKey))
 
-_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _BY_HASH = "SELECT * FROM keys WHERE sha256 = ?1 OR (previous_sha256 = ?1 AND previous_sha256 <> '')"
 _BY_ID = "SELECT * FROM keys WHERE id = ?"
 _ALL = "SELECT * FROM keys ORDER BY created_at, id"
@@ -73,7 +76,7 @@ class Keys:
 
 
 def _create(sql: sqlite3.Connection, key: VirtualKey) -> None:
-    row = [json.dumps(value) if isinstance(value, tuple) else value for value in astuple(key)]
+    row = [json.dumps(value) if isinstance(value, tuple) else value for value in flat(key).values()]
     if not sql.execute(_CREATE, row).rowcount:
         raise StateConflict(f"a key with the id {key.id} or the same hash exists already")
 
@@ -104,4 +107,4 @@ def _replace(sql: sqlite3.Connection, key: VirtualKey) -> None:
 
 def _key(row: tuple[Any, ...]) -> VirtualKey:
     values = dict(zip(_FIELDS, row, strict=True))
-    return VirtualKey(**values | {name: tuple(json.loads(values[name])) for name in ("scopes", "models", "tags")})
+    return whole(values | {name: tuple(json.loads(values[name])) for name in ("scopes", "models", "tags")})

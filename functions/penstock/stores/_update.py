@@ -1,4 +1,4 @@
-"""One ``UpdateItem`` in the making: its expressions, and the names and values that they speak of."""
+"""One ``UpdateItem`` of DynamoDB's in the making: its expressions, and the names and values that they speak of."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""What a request came to, also where nobody has counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from penstock.core.limits.estimate import prompt_guess
+from penstock.core.limits.terms import Need
+from penstock.core.ports import Call
+from penstock.errors import UpstreamTimeout
+from penstock.schema.outcome import Usage
+from penstock.schema.price import Price
+from penstock.schema.request import Request
+
+GONE = (asyncio.CancelledError, GeneratorExit, UpstreamTimeout)
+"""After these the provider may have worked on, and told nobody."""
+
+
+class Bill(NamedTuple):
+    """What a request took: usage, the tokens to settle, and nano-dollars (``None`` where no price is known)."""
+
+    usage: Usage
+    tokens: int
+    nanos: int | None
+
+
+def bill(
+    request: Request,
+    need: Need,
+    call: Call | None,
+    *,
+    reported: Usage | None,
+    price: Price | None,
+    seconds: float,
+    error: BaseException | None,
+) -> Bill:
+    """What the provider counted; else what came of a stream, and the prompt that it answers.
+
+    An answer that nobody could watch (no stream), and whose end nobody was told, may have come to all that was
+    reserved, and so it is settled.
+    """
+    usage = reported or Usage()
+    if reported is None and call is not None and call.payloads:
+        usage = Usage(prompt_guess(request), call.payloads)
+    tokens = usage.total_tokens
+    nanos = price.cost(usage, seconds=seconds) if price is not None and call is not None else None
+    if reported is None and call is not None and not call.streamed and isinstance(error, GONE):
+        tokens = max(tokens, need.tokens)
+        nanos = None if nanos is None else max(nanos, need.nanos)
+    return Bill(usage, tokens, nanos)

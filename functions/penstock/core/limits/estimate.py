@@ -1,0 +1,106 @@
+"""The most that a request may take, told from its size and from what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.core.limits.refusals import too_large
+from penstock.core.limits.terms import Need, Terms
+from penstock.errors import PermissionDenied
+from penstock.schema.price import Price
+from penstock.schema.request import COMPLETIONS, EMBEDDINGS, Request
+
+TEMPLATE = 256
+"""Tokens that an engine's chat template may add by itself."""
+TOOLS = 768
+"""Tokens that a vendor adds to explain tools to its model."""
+IMAGE = 4096
+"""Tokens of one image at most."""
+BYTES_PER_TOKEN = 4
+"""Of usual text; only for what nobody has counted."""
+
+
+NOTHING = Need()
+
+
+def need_of(request: Request, terms: Sequence[Terms], prices: Sequence[Price | None], cap: int) -> Need:
+    """The most tokens and money that a request may take, where a limit or a budget counts them.
+
+    A request that names no bound for its answer gets ``cap``, or nobody could tell. Raises ``RequestTooLarge`` if a
+    limit could never admit it, ``PermissionDenied`` if a budget cannot pay because a price is not known.
+    """
+    counts = any(each.tokens for each in terms)
+    pays = any(each.budget for each in terms)
+    if not (counts or pays):
+        return NOTHING
+    known = [price for price in prices if price is not None]
+    if pays and len(known) < len(prices):
+        raise PermissionDenied(
+            f"What {request.model!r} costs is not known here, so that no budget can pay for it: the operator must name"
+            " its price under 'prices' in the configuration (0 is free).",
+            param="model",
+        )
+    prompt, completion = prompt_bound(request), completion_bound(request, cap)
+    if completion and asked(request) is None and (counts or any(price.output for price in known)):
+        request.cap = cap
+    for each in terms:
+        for rate in each.tokens:
+            if completion >= rate.per_minute:
+                raise too_large(rate, prompt + completion)
+    seconds = max(request.deadline - asyncio.get_running_loop().time(), 0.0)
+    nanos = max((price.bound(prompt, completion, seconds=seconds) for price in known), default=0) if pays else 0
+    return Need(prompt + completion, nanos, prompt_guess(request))
+
+
+def prompt_bound(request: Request) -> int:
+    """No fewer tokens than the prompt has: a token is at least one byte of it, and JSON only adds to them."""
+    bound = request.size + TEMPLATE + (TOOLS if request.body.get("tools") or request.body.get("functions") else 0)
+    for url in _images(request.body):
+        bound += IMAGE - (len(url) if url.startswith("data:") else 0)
+    return max(bound, TEMPLATE)
+
+
+def prompt_guess(request: Request) -> int:
+    """How many tokens the prompt likely has, where nobody counted them."""
+    return (prompt_bound(request) - TEMPLATE) // BYTES_PER_TOKEN + 1
+
+
+def asked(request: Request) -> int | None:
+    """Tokens that one answer may have by the request's own word; ``None`` if it does not say."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = request.body.get(name)
+        if isinstance(value, int):
+            return max(value, 0)
+    return None
+
+
+def answers(request: Request) -> int:
+    """How many answers are asked for."""
+    body = request.body
+    number = max([1, *(value for name in ("n", "best_of") if isinstance(value := body.get(name), int))])
+    prompt = body.get("prompt")
+    if request.endpoint == COMPLETIONS and isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        return number * len(prompt)
+    return number
+
+
+def completion_bound(request: Request, cap: int) -> int:
+    """No fewer tokens than the answers can have, if an answer that names no bound of its own is given ``cap``."""
+    if request.endpoint == EMBEDDINGS:
+        return 0
+    own = asked(request)
+    return answers(request) * (cap if own is None else own)
+
+
+def _images(body: dict[str, Any]) -> list[str]:
+    urls = []
+    for message in body.get("messages") or ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            image = part.get("image_url") if isinstance(part, dict) else None
+            url = image.get("url") if isinstance(image, dict) else image
+            if isinstance(url, str):
+                urls.append(url)
+    return urls

@@ -1,0 +1,187 @@
+"""Which limits hold for a request, and what it asks of each meter under them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from penstock.schema.key import ANONYMOUS, Caller
+from penstock.schema.limit import MINUTE, NO_BUDGET, NO_LIMITS, Budget, Limits, window_ends
+from penstock.schema.meter import SECOND, Claim, Draw
+
+REQUESTS, TOKENS = "requests", "tokens"
+GATEWAY, ENDPOINT, KEY, OWNER, ADDRESS = "gateway", "endpoint", "key", "owner", "address"
+
+LEASE = SECOND
+"""The longest that a block of permits may be spent after it was granted, in nanoseconds."""
+IDLE = 3600
+"""Seconds after which a meter without a budget may be forgotten: every rate has long been whole again."""
+KEPT = 40 * 86400
+"""Seconds for which a meter with a budget is kept after the end of its windows."""
+
+
+class Need(NamedTuple):
+    """The most that a request may take: tokens, nano-dollars; and ``prompt``, the tokens that it likely begins with."""
+
+    tokens: int = 0
+    nanos: int = 0
+    prompt: int = 0
+
+
+class Rated(NamedTuple):
+    """A rate of a meter: nanoseconds for each unit, and how far ahead it may be taken."""
+
+    name: str
+    interval: int
+    depth: int
+    per_minute: int
+    scope: str
+
+    def left(self, tat: int, now: int) -> int:
+        """How many may be taken at once at ``now``."""
+        return (self.depth - max(tat - now, 0)) // self.interval
+
+
+Rates = tuple[tuple[Rated, ...], tuple[Rated, ...]]
+"""Those of requests, and those of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds on one meter. With ``leased``, permits are taken in blocks that are good for ``lease`` nanoseconds.
+
+    ``block`` tells blocks of one meter apart that draw on different rates.
+    """
+
+    scope: str
+    meter: str
+    block: str
+    requests: tuple[Rated, ...] = ()
+    tokens: tuple[Rated, ...] = ()
+    slots: int | None = None
+    budget: Budget | None = None
+    leased: bool = False
+    lease: int = LEASE
+
+    @property
+    def held(self) -> bool:
+        """Whether something must be settled."""
+        return bool(self.tokens or self.slots or self.budget)
+
+    def leases(self, need: Need) -> bool:
+        """Whether such a request is taken out of a block: one that is larger than a block may be asks for itself."""
+        return self.leased and all(need.tokens * rate.interval <= rate.depth - self.lease for rate in self.tokens)
+
+    def claim(self, need: Need, now: int, *, block: int = 0) -> Claim:
+        """What such a request asks of the meter, or a ``block`` of so many.
+
+        A block asks for less than may be taken at once, by as much as comes back while it lasts: spent at its very end,
+        it is still within the limit.
+        """
+        count, headroom = (block, self.lease) if block else (1, 0)
+        draws = [Draw(rate.name, rate.interval * count, rate.depth - headroom) for rate in self.requests]
+        for rate in self.tokens:
+            depth = rate.depth - headroom
+            draws.append(Draw(rate.name, min(need.tokens * count * rate.interval, depth), depth))
+        ceilings = self.budget.ceilings(now / SECOND) if self.budget else ()
+        return Claim(
+            self.meter,
+            tuple(draws),
+            slots=1 if self.slots else 0,
+            max_slots=self.slots or 0,
+            nanos=need.nanos * count if ceilings else 0,
+            ceilings=ceilings,
+            held=self.held,
+            forget=self._forget(ceilings, now // SECOND),
+        )
+
+    def _forget(self, ceilings: tuple[tuple[str, int], ...], now: int) -> int:
+        ends = [window_ends(window) for window, _ in ceilings]
+        if None in ends:
+            return 0
+        return int(max(end for end in ends if end)) + KEPT if ends else now + IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The limits and budgets of the configuration. A key's own stand in the place of ``key`` and ``key_budget``.
+
+    A meter whose every request rate allows ``lease_from`` a minute is leased in blocks; so is one without a request
+    rate, where ``long_lived`` says that this process can settle its blocks by itself.
+    """
+
+    gateway: Limits = NO_LIMITS
+    endpoint: Limits = NO_LIMITS
+    endpoints: Mapping[str, Limits] = field(default_factory=dict)
+    address: Limits = NO_LIMITS
+    key: Limits = NO_LIMITS
+    owner: Limits = NO_LIMITS
+    owners: Mapping[str, Limits] = field(default_factory=dict)
+    key_budget: Budget = NO_BUDGET
+    owner_budget: Budget = NO_BUDGET
+    owner_budgets: Mapping[str, Budget] = field(default_factory=dict)
+    lease_from: int = 3000
+    long_lived: bool = True
+
+    def shared(self, endpoint: str) -> Terms | None:
+        """What holds for all callers of an endpoint together, on the one meter of the house."""
+        own = self.endpoints.get(endpoint, self.endpoint)
+        one = _rates(self.gateway, REQUESTS, TOKENS, GATEWAY)
+        two = _rates(own, f"{REQUESTS} {endpoint}", f"{TOKENS} {endpoint}", ENDPOINT)
+        rates = one[0] + two[0], one[1] + two[1]
+        return self._terms(GATEWAY, GATEWAY, rates, slots=self.gateway.concurrency, block=endpoint)
+
+    def of_caller(self, caller: Caller) -> tuple[Terms, ...]:
+        """What holds for the caller's key and its owner."""
+        found = []
+        if caller.key_id != ANONYMOUS.key_id:
+            limits, budget = caller.limits or self.key, caller.budget or self.key_budget
+            found.append(self._of(KEY, f"{KEY}#{caller.key_id}", limits, budget))
+        if caller.owner:
+            limits = self.owners.get(caller.owner, self.owner)
+            budget = self.owner_budgets.get(caller.owner, self.owner_budget)
+            found.append(self._of(OWNER, f"{OWNER}#{caller.owner}", limits, budget))
+        return tuple(terms for terms in found if terms)
+
+    def of_address(self, address: str) -> Terms | None:
+        """What holds for the address that a request comes from; an unknown one shares one meter with its like."""
+        return self._of(ADDRESS, f"{ADDRESS}#{address}", self.address, NO_BUDGET)
+
+    def _of(self, scope: str, meter: str, limits: Limits, budget: Budget) -> Terms | None:
+        return self._terms(
+            scope, meter, _rates(limits, REQUESTS, TOKENS, scope), slots=limits.concurrency, budget=budget
+        )
+
+    def _terms(
+        self,
+        scope: str,
+        meter: str,
+        rates: Rates,
+        *,
+        slots: int | None,
+        budget: Budget = NO_BUDGET,
+        block: str = "",
+    ) -> Terms | None:
+        requests, tokens = rates
+        money = None if budget == NO_BUDGET else budget
+        if not (requests or tokens or slots or money):
+            return None
+        settles = bool(tokens or money)
+        busy = all(rate.per_minute >= self.lease_from for rate in requests)
+        leased = busy and not slots and (self.long_lived if settles else bool(requests))
+        lease = min([LEASE, *(rate.depth // 4 for rate in requests + tokens)])
+        return Terms(scope, meter, f"{meter} {block}", requests, tokens, slots, money, leased, lease)
+
+
+def _rates(limits: Limits, requests: str, tokens: str, scope: str) -> Rates:
+    """The rates that limits state: of requests, and of tokens. Intervals are rounded up, so that no limit is passed."""
+    found: Rates = ((), ())
+    if limits.requests_per_minute:
+        interval = -(-MINUTE // limits.requests_per_minute)
+        found = ((Rated(requests, interval, interval * limits.at_once, limits.requests_per_minute, scope),), ())
+    if limits.tokens_per_minute:
+        interval = -(-MINUTE // limits.tokens_per_minute)
+        rated = Rated(tokens, interval, interval * limits.tokens_per_minute, limits.tokens_per_minute, scope)
+        found = (found[0], (rated,))
+    return found
