@@ -50,6 +50,7 @@ class Breaker:
         self._until = 0.0
         self._period = 0
         IS_OPEN.set(store, value=0)
+        OPENED.add(store, n=0)  # told from the start, so that its first increase is seen
 
     def turn(self) -> Turn:
         """A ``with`` block for one call. Raises ``StateError`` at once while it is not let through."""

@@ -147,6 +147,14 @@ def test_names_follow_prometheus_and_labels_name_nobody() -> None:
         assert not {"key", "key_id", "owner", "request_id", "prompt", "address", "le"} & set(counter.labels)
 
 
+def test_docs_metrics_md_lists_every_counter_with_its_labels() -> None:
+    rows = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8").splitlines()
+    for counter in COUNTERS:
+        labels = ", ".join(f"`{label}`" for label in counter.labels)
+        row = f"| `{counter.name}` | {labels} | ".replace("|  |", "| |")
+        assert any(found.startswith(row) for found in rows), f"docs/metrics.md lacks {row}"
+
+
 async def test_what_is_counted_is_told(app: App) -> None:
     before = CACHED_GRANTS.values.get((), 0)
     assert await read(app, name="penstock_auth_cached_grants_total") == before
