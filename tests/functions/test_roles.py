@@ -14,6 +14,7 @@ import pytest
 from penstock import plugs
 from penstock.core.keys import new_key
 from penstock.schema.job import Job
+from penstock.schema.meter import Claim
 from penstock.schema.request import CHAT
 from penstock.schema.secret import Secret
 from tests.functions import adapter, doors, dynamodb, runtime_api, template
@@ -24,6 +25,8 @@ REPEATED_WRITES = {("outcomes", "dynamodb:GetItem"), ("jobs", "dynamodb:GetItem"
 """When a condition fails, the item is read to learn whether this very call had written it."""
 DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
+MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
+"""When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
         stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
         assert door.invoke(stranger).wait().prelude["statusCode"] == 401
-    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY)
+    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, MORE_THAN_A_LIMIT)
 
 
 def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
@@ -85,12 +88,15 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
         assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
-    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY)
+    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, MORE_THAN_A_LIMIT)
 
 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
+    asyncio.run(lose_a_hold(wire.state_url))
+    wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
-        assert door.call(doors.event("housekeeper_schedule"))["models"] == 1
+        done = door.call(doors.event("housekeeper_schedule"))
+    assert (done["models"], done["holds_ended"]) == (1, 1)
     assert_fits("Housekeeper", wire, DISCOVERY)
 
 
@@ -128,6 +134,15 @@ async def make_admin(state_url: str) -> None:
     store = plugs.load("stores", "dynamodb").connect(state_url, None)
     await store.open()
     await store.create_key(new_key(Secret("admin-key"), scopes=("admin",)))
+    await store.close()
+
+
+async def lose_a_hold(state_url: str) -> None:
+    """Reserve a slot as a process does that dies before it settles."""
+    store = plugs.load("stores", "dynamodb").connect(state_url, None)
+    await store.open()
+    verdict = await store.reserve("req_1", [Claim("key#a", slots=1, max_slots=1, held=True)], now=1, expires=2)
+    assert not verdict.refusals
     await store.close()
 
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.core.keys import generate, new_key, record_act, rotated
+from penstock.core.limits.terms import KEY
 from penstock.dialects._guard import Administrator, Here
 from penstock.errors import InvalidRequest, NotFound
 from penstock.house import House
 from penstock.schema.key import VirtualKey
-from penstock.schema.limit import Budget, Limits, stated
+from penstock.schema.limit import Budget, Limits, stated, window_ends
+from penstock.schema.price import dollars
 
 router = APIRouter(prefix="/api/v1", tags=["keys"])
 
@@ -110,8 +112,14 @@ async def list_keys(house: Here, actor: Administrator) -> dict[str, Any]:
 
 @router.get("/apikeys/{key_id}", summary="Describe a key")
 async def read_key(key_id: str, house: Here, actor: Administrator) -> dict[str, Any]:
-    """One key, without the key itself."""
-    return _shown(await _found(house, key_id))
+    """One key, without the key itself, and what is left of its budget."""
+    key = await _found(house, key_id)
+    meter = await house.store.read_meter(f"{KEY}#{key.id}")
+    budget = key.budget or house.settings.document.budgets.key
+    ceilings = budget.ceilings(time.time())
+    return _shown(key) | {
+        "spending": [_spending(window, most, meter.spent.get(window, 0)) for window, most in ceilings]
+    }
 
 
 @router.patch("/apikeys/{key_id}", summary="Change a key")
@@ -166,6 +174,17 @@ async def _found(house: House, key_id: str, *, active: bool = False) -> VirtualK
 
 def _names(fields: KeyFields) -> str:
     return ", ".join(sorted(fields.given()))
+
+
+def _spending(window: str, most: int, spent: int) -> dict[str, Any]:
+    """A window of a budget, in dollars; what requests under way have reserved counts as spent."""
+    return {
+        "window": window,
+        "budget": dollars(most),
+        "spent": dollars(spent),
+        "remaining": dollars(most - spent),
+        "renewed_at": window_ends(window),
+    }
 
 
 def _shown(key: VirtualKey) -> dict[str, Any]:
