@@ -61,7 +61,12 @@ async def serving(folder: Path, upstream: Upstream, *, grace: int) -> AsyncItera
     port = free_port()
     config, state = folder / "config.yaml", folder / "state.db"
     limits = {"enabled": False}
-    document = {"auth": {"api_keys": [KEY]}, "limits": limits, "server": {"grace": grace}, "providers": [provider(upstream.url)]}
+    document = {
+        "auth": {"api_keys": [KEY]},
+        "limits": limits,
+        "server": {"grace": grace},
+        "providers": [provider(upstream.url)],
+    }
     config.write_text(json.dumps(document), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "penstock", "serve", "--port", str(port)),

@@ -86,6 +86,7 @@ class Gateway:
                     call = account.call = Call(
                         request.endpoint, request.body, request.deadline, request.id, request.cap
                     )
+                    call.streamed = True
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
                         async for batch in batches:
@@ -116,8 +117,12 @@ class Gateway:
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         places = (await self.registry.candidates(request.model))[: self._attempts]
         terms = self.limiter.terms(request)
-        account.need = need_of(request, terms, [self.prices.price(place) for place in places], self._cap)
-        account.reservation = await self.limiter.reserve(request, terms, account.need)
+        try:
+            account.need = need_of(request, terms, [self.prices.price(place) for place in places], self._cap)
+            account.reservation = await self.limiter.reserve(request, terms, account.need)
+        except PenstockError:
+            request.standing = request.standing or self.limiter.standing(terms)
+            raise
         request.slotted = account.reservation.slots
         return places
 

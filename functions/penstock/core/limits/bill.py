@@ -40,12 +40,14 @@ def bill(
     An answer that nobody could watch (no stream), and whose end nobody was told, may have come to all that was
     reserved, and so it is settled.
     """
+    if call is None:
+        return Bill(Usage(), 0, 0)
     usage = reported or Usage()
-    if reported is None and call is not None and call.payloads:
+    if reported is None and call.payloads:
         usage = Usage(prompt_guess(request), call.payloads)
     tokens = usage.total_tokens
-    nanos = price.cost(usage, seconds=seconds) if price is not None and call is not None else None
-    if reported is None and call is not None and not call.streamed and isinstance(error, GONE):
+    nanos = None if price is None else price.cost(usage, seconds=seconds)
+    if reported is None and not call.streamed and isinstance(error, GONE):
         tokens = max(tokens, need.tokens)
         nanos = None if nanos is None else max(nanos, need.nanos)
     return Bill(usage, tokens, nanos)

@@ -66,6 +66,8 @@ class Leases:
         block.under_way -= 1
         if block.retired:
             self._end(block)
+        elif not (block.requests or block.under_way):
+            self._retire(block)
 
     def turn(self, terms: Terms) -> asyncio.Lock:
         """The lock under which a block of this meter is asked for."""
@@ -97,6 +99,12 @@ class Leases:
         block = self._blocks[terms.block] = Block(terms, hold, size, tokens, claim.nanos, began + terms.lease, size)
         if hold is not None:
             asyncio.get_running_loop().call_later(terms.lease / SECOND, self._retire, block)
+
+    def retire(self, terms: Terms) -> None:
+        """Spend no more from the present block of a meter, so that what is left of it can be granted anew."""
+        block = self._blocks.get(terms.block)
+        if block is not None:
+            self._retire(block)
 
     def close(self) -> None:
         """Retire every block; those without a request under way are settled."""

@@ -13,7 +13,7 @@ from random import getrandbits
 from penstock.core.counters import Counter
 from penstock.core.limits.leases import Block, Leases
 from penstock.core.limits.local import LocalMeters
-from penstock.core.limits.refusals import explain, rate_of
+from penstock.core.limits.refusals import explain
 from penstock.core.limits.settler import Settler
 from penstock.core.limits.terms import Need, Plan, Terms
 from penstock.core.ports import Store
@@ -42,7 +42,6 @@ CLOSED = Counter("penstock_limits_failed_closed_total", "Requests refused becaus
 class Reservation:
     """What a request has reserved: holds of its own, and its share of blocks."""
 
-    id: str
     need: Need
     holds: list[tuple[Terms, Hold]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -66,7 +65,7 @@ class Limiter:
         self._local = LocalMeters()
         self._shared: dict[str, Terms | None] = {}
         self._callers: dict[str, tuple[Caller, tuple[Terms, ...]]] = {}
-        self._refused: dict[str, tuple[int, Refusal]] = {}
+        self._refused: dict[str, tuple[int, Refusal, Terms]] = {}
         self._tats: dict[tuple[str, str], int] = {}
         self._undoing: dict[tuple[str, str], tuple[asyncio.TimerHandle, Hold]] = {}
 
@@ -90,7 +89,7 @@ class Limiter:
 
         ``request.standing`` tells afterwards how its limits stand.
         """
-        reservation = Reservation(f"{request.id}.{getrandbits(32):08x}", need)
+        reservation = Reservation(need)
         if terms:
             self._settler.check()
             self._refuse_known(request, terms, need)
@@ -131,9 +130,10 @@ class Limiter:
             known = self._refused.get(each.block)
             if known is None:
                 continue
-            if known[0] > now:
-                refusal = known[1]._replace(wait=known[0] - now)
-                raise self._error(request, terms, Verdict((refusal,), {}), need)
+            until, refusal, under = known
+            if until > now and under == each:
+                refusal = refusal._replace(wait=until - now)
+                raise self._error(request, terms, [refusal], need)
             del self._refused[each.block]
 
     async def _reserve(self, request: Request, terms: Sequence[Terms], reservation: Reservation) -> None:
@@ -150,7 +150,7 @@ class Limiter:
             if claims:
                 await self._ask(request, terms, claims, [], reservation)
             else:
-                request.standing = self._standing(terms, {})
+                request.standing = self.standing(terms)
             return
         async with AsyncExitStack() as turns:
             for each in sorted(lacking, key=lambda each: each.block):  # one order for all, so that nobody is stuck
@@ -175,26 +175,30 @@ class Limiter:
         waited: bool = False,
     ) -> None:
         """Have the store grant this request on some meters, and a block on others."""
-        need = reservation.need
+        need, grant = reservation.need, f"{request.id}.{getrandbits(32):08x}"
         sizes = [self._leases.size(each, need) for each in blocks]
         now, began = time.time_ns(), time.monotonic_ns()
         claims = [each.claim(need, now) for each in single]
         claims += [each.claim(need, now, block=size) for each, size in zip(blocks, sizes, strict=True)]
         expires = now + int((request.deadline - asyncio.get_running_loop().time() + MARGIN) * SECOND)
-        verdict, kept = await self._verdict(reservation.id, claims, now, expires) if claims else (GRANTED, True)
+        verdict, kept = await self._verdict(grant, claims, now, expires) if claims else (GRANTED, True)
         if verdict.refusals:
             at_fault = {refusal.meter for refusal in verdict.refusals}
-            if self._settler.waits and not waited:  # what another request here has given back may be just what lacks
+            for each in blocks:
+                self._leases.retire(each)
+            if self._settler.waits and not waited:  # what was given back in this process may be just what lacks
                 await self._settler.flush()
                 await self._ask(request, terms, single, blocks, reservation, waited=True)
                 return
             if at_fault.isdisjoint(each.meter for each in blocks):
-                raise self._error(request, terms, verdict, need)
+                self._know(verdict)
+                self._remember(terms, verdict.refusals, began)
+                raise self._error(request, terms, verdict.refusals, need)
             alone = [each for each in blocks if each.meter in at_fault]  # too much for a block may do for one request
             others = [each for each in blocks if each.meter not in at_fault]
             await self._ask(request, terms, [*single, *alone], others, reservation, waited=waited)
             return
-        holds = [claim.hold(reservation.id, expires) if kept else None for claim in claims]
+        holds = [claim.hold(grant, expires) if kept else None for claim in claims]
         for each, hold in zip(single, holds, strict=False):
             if hold is not None:
                 reservation.holds.append((each, hold))
@@ -204,18 +208,19 @@ class Limiter:
         late = [each for each in blocks if not self._take(each, reservation)]
         if late:  # the store took longer to answer than a block lasts
             await self._ask(request, terms, late, [], reservation)
-        request.standing = self._standing(terms, verdict.tats)
+        self._know(verdict)
+        request.standing = self.standing(terms)
 
     async def _verdict(self, id: str, claims: Sequence[Claim], now: int, expires: int) -> tuple[Verdict, bool]:
         """The store's word, or this process's own where it may go on without; and whether a store keeps the holds."""
         try:
             return await self._store.reserve(id, claims, now=now, expires=expires), True
-        except BaseException as error:
+        except (StateError, asyncio.CancelledError) as error:
             self._undo([hold for claim in claims if (hold := claim.hold(id, expires))])
-            if not isinstance(error, StateError):
-                raise
-            if not self._fail_open or any(claim.nanos for claim in claims):
+            if isinstance(error, StateError) and (not self._fail_open or any(claim.nanos for claim in claims)):
                 CLOSED.add()
+                raise
+            if not isinstance(error, StateError):
                 raise
         OPEN.add()
         return self._local.reserve(claims, now), False
@@ -239,27 +244,32 @@ class Limiter:
         for terms, hold in reservation.holds:
             self._settler.add(Settlement(hold, 0, _back(terms, reservation.need, 0)))
 
-    def _error(self, request: Request, terms: Sequence[Terms], verdict: Verdict, need: Need) -> PenstockError:
-        """What to tell the caller; a rate's refusal is remembered until its time is over."""
-        error, scope, kind = explain(verdict.refusals, terms, need)
+    def _error(
+        self, request: Request, terms: Sequence[Terms], refusals: Sequence[Refusal], need: Need
+    ) -> PenstockError:
+        """What to tell the caller."""
+        error, scope, kind = explain(refusals, terms, need)
         REFUSED.add(scope, kind)
-        for refusal in verdict.refusals:
-            for each in terms:
-                rate = rate_of(refusal, each) if each.meter == refusal.meter else None
-                if rate is None or refusal.wait is None or rate not in each.requests:
-                    continue
-                if len(self._refused) >= CALLERS:
-                    self._refused.clear()
-                self._refused[each.block] = (time.monotonic_ns() + refusal.wait, refusal)
-                reset_at = (time.time_ns() + refusal.wait + rate.depth - rate.interval) / SECOND
-                request.standing = Standing(Allowance(rate.per_minute, 0, reset_at))
+        request.standing = self.standing(terms)
         return error
 
-    def _standing(self, terms: Sequence[Terms], tats: dict[tuple[str, str], int]) -> Standing:
-        """How the tightest rates stand, as far as this process knows."""
+    def _remember(self, terms: Sequence[Terms], refusals: Sequence[Refusal], began: int) -> None:
+        """Keep in mind which rates of requests refuse, and until when: nothing but time brings those back."""
+        if len(self._refused) >= CALLERS:
+            self._refused.clear()
+        by_meter = {each.meter: each for each in terms}
+        for refusal in refusals:
+            each = by_meter[refusal.meter]
+            if refusal.wait is not None and any(rate.name == refusal.what for rate in each.requests):
+                self._refused[each.block] = (began + refusal.wait, refusal, each)
+
+    def _know(self, verdict: Verdict) -> None:
         if len(self._tats) >= CALLERS:
             self._tats.clear()
-        self._tats |= tats
+        self._tats |= verdict.tats
+
+    def standing(self, terms: Sequence[Terms]) -> Standing:
+        """How the tightest rates stand, as far as this process knows."""
         now = time.time_ns()
         tightest: list[Allowance | None] = [None, None]
         for each in terms:
