@@ -147,6 +147,13 @@ def test_an_endpoint_has_a_limit_of_all_its_callers(tmp_path: Path) -> None:
         assert client.post("/v1/completions", json={"model": "echo", "prompt": "hello"}).status_code == 200
 
 
+def test_listing_models_counts_too(server: Server) -> None:
+    with server.client(a_key(server, limits={"requests_per_minute": 1, "burst": 2})) as client:
+        answers = [client.get("/v1/models") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
+
+
 # tokens
 
 
@@ -245,7 +252,8 @@ def test_a_configuration_of_limits_is_checked_with_its_line(tmp_path: Path) -> N
     for wrong, words in {
         "limits: {key: {requests_per_minute: 0}}": "key.requests_per_minute: must be from 1 to 1000000000",
         "limits: {key: {burst: 3}}": "key.burst: must stand beside requests_per_minute",
-        "limits: {endpoints: {chat: {}}}": "endpoints: must be named chat/completions, completions or embeddings",
+        "limits: {endpoints: {chat: {}}}": "endpoints: must be named chat/completions, completions, embeddings or "
+        "models",
         "budgets: {key: {daily: -1}}": "key.daily: must be from 0 to 1000000000 dollars",
         "limits: {keys: {}}": "keys: nothing reads this key; did you mean 'key'?",
     }.items():

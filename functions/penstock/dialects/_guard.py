@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from penstock.core.limits.estimate import NOTHING
 from penstock.dialects._address import caller_address, is_trusted
 from penstock.dialects._exchange import Exchange
 from penstock.dialects._openai import presented_key
 from penstock.errors import PermissionDenied
 from penstock.house import House
 from penstock.schema.key import ADMIN, INFERENCE, Caller
+from penstock.schema.request import MODELS
+from penstock.schema.request import Request as Wanted
 
 
 def house_of(request: Request) -> House:
@@ -45,6 +49,26 @@ async def administrator(request: Request) -> str:
     return (await exchange.house.keyring.authenticate(key, ADMIN)).key_id
 
 
+async def limited(request: Request, caller: Annotated[Caller, Depends(guard(INFERENCE))]) -> Caller:
+    """Admits an inference key's caller within its limits; the answer's headers tell how they stand."""
+    exchange: Exchange = request.scope["penstock.exchange"]
+    house = exchange.house
+    wanted = exchange.request = Wanted(
+        id=exchange.request_id,
+        endpoint=MODELS,
+        model="",
+        body={},
+        stream=False,
+        caller=caller,
+        deadline=asyncio.get_running_loop().time() + house.settings.document.request.timeout,
+        address=caller_address(exchange),
+    )
+    reservation = await house.limiter.reserve(wanted, house.limiter.terms(wanted), NOTHING)
+    house.limiter.settle(reservation, tokens=0, nanos=0)
+    return caller
+
+
 Administrator = Annotated[str, Depends(administrator)]
 Here = Annotated[House, Depends(house_of)]
 Inference = Annotated[Caller, Depends(guard(INFERENCE))]
+Limited = Annotated[Caller, Depends(limited)]

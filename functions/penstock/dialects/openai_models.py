@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from penstock.dialects._guard import Here, Inference
+from penstock.dialects._guard import Here, Limited
 from penstock.errors import ModelNotFound
 from penstock.schema.model import ModelCard
 
@@ -14,14 +14,14 @@ router = APIRouter()
 
 
 @router.get("/v1/models", summary="List the models that this key may use")
-async def list_models(house: Here, caller: Inference) -> dict[str, Any]:
+async def list_models(house: Here, caller: Limited) -> dict[str, Any]:
     """Every public model, whoever serves it."""
     cards = await house.registry.cards()
     return {"object": "list", "data": [_entry(card) for card in cards if caller.may_use(card.id)]}
 
 
 @router.get("/v1/models/{model:path}", summary="Describe one model")
-async def retrieve_model(model: str, house: Here, caller: Inference) -> dict[str, Any]:
+async def retrieve_model(model: str, house: Here, caller: Limited) -> dict[str, Any]:
     """One public model; its id may hold slashes."""
     for card in await house.registry.cards():
         if card.id == model and caller.may_use(model):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
 from penstock.schema.model import MODEL_NAME
-from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS
+from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, MODELS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
@@ -199,8 +199,8 @@ class LimitSection:
     def __post_init__(self) -> None:
         _require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
         _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
-        named = set(self.endpoints) - {CHAT, COMPLETIONS, EMBEDDINGS}
-        _require("endpoints", not named, f"named {CHAT}, {COMPLETIONS} or {EMBEDDINGS}")
+        known = (CHAT, COMPLETIONS, EMBEDDINGS, MODELS)
+        _require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
         slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]
         _require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
 

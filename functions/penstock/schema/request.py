@@ -11,6 +11,7 @@ from penstock.schema.limit import Standing
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
 EMBEDDINGS = "embeddings"
+MODELS = "models"
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Limits:
         writes = [self._write(claim, claim.hold(id, expires), now) for claim in claims]
         if len(writes) == 1:
             answer = await self._db.call("UpdateItem", {**writes[0], "ReturnValues": "ALL_NEW"})
-            self._see(claims[0].meter, _meter(answer["Attributes"], claims[0].meter))
+            self._see(claims[0].meter, _meter(answer["Attributes"], claims[0].meter).tats)
             return
         updates = [{"Update": write} for write in writes]
         await self._db.call("TransactWriteItems", {"TransactItems": updates, "ClientRequestToken": uuid4().hex})
@@ -169,7 +169,7 @@ class Limits:
         except StateConflict:
             return False
         meter = _meter(answer["Attributes"], hold.meter)
-        self._see(hold.meter, meter)
+        self._see(hold.meter, meter.tats)
         await self._forget_windows(hold.meter, meter)
         return True
 
@@ -210,20 +210,20 @@ class Limits:
         for claim, item in zip(claims, refused(conflict), strict=True):
             if item is not None:
                 meter = _meter(item, claim.meter)
-                self._see(claim.meter, meter)
+                self._see(claim.meter, meter.tats)
                 found.append((claim, meter))
         return found
 
-    def _see(self, name: str, meter: Meter) -> None:
+    def _see(self, name: str, tats: dict[str, int]) -> None:
         if len(self._seen) >= KNOWN:
             for oldest in list(self._seen)[: KNOWN // 10]:
                 del self._seen[oldest]
-        self._seen[name] = meter.tats
+        self._seen[name] = tats
 
     def _add(self, claim: Claim, now: int) -> None:
-        tats = self._seen.setdefault(claim.meter, {})
-        for rate, cost, _ in claim.draws:
-            tats[rate] = max(tats.get(rate, 0), now) + cost
+        tats = self._seen.get(claim.meter, {})
+        taken = {rate: max(tats.get(rate, 0), now) + cost for rate, cost, _ in claim.draws}
+        self._see(claim.meter, tats | taken)
 
     def _tats(self, claims: Sequence[Claim]) -> dict[tuple[str, str], int]:
         return {(c.meter, rate): tat for c in claims for rate, tat in self._seen.get(c.meter, {}).items()}

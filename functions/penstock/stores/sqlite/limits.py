@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from penstock.schema.limit import window_ends
-from penstock.schema.meter import SECOND, SLOTS, Claim, Hold, Meter, Refusal, Settlement, Verdict, overdue
+from penstock.schema.meter import SECOND, SLOTS, Claim, Hold, Meter, Settlement, Verdict, overdue
 from penstock.stores.sqlite.connection import Connection
 
 TABLES = (
@@ -73,19 +73,17 @@ class Limits:
 
 
 def _reserve(sql: sqlite3.Connection, id: str, claims: Sequence[Claim], now: int, expires: int) -> Verdict:
-    refusals: list[Refusal] = []
-    tats: dict[tuple[str, str], int] = {}
-    granted = []
-    for claim in claims:
-        meter = _in_the_way(sql, claim, id, now) if claim.held or claim.ceilings else _numbers(sql, claim.meter)
-        if id not in meter.holds:
-            found = meter.refusals(claim, now)
-            refusals += found
-            granted.append((claim, meter))
-        tats |= {(claim.meter, rate): tat for rate, tat in meter.tats.items()}
+    meters = [
+        (claim, _in_the_way(sql, claim, id, now) if claim.held or claim.ceilings else _numbers(sql, claim.meter))
+        for claim in claims
+    ]
+    tats = {(claim.meter, rate): tat for claim, meter in meters for rate, tat in meter.tats.items()}
+    if any(id in meter.holds for _, meter in meters):
+        return Verdict((), tats)  # an earlier attempt was granted, all of it
+    refusals = tuple(refusal for claim, meter in meters for refusal in meter.refusals(claim, now))
     if refusals:
-        return Verdict(tuple(refusals), tats)
-    for claim, meter in granted:
+        return Verdict(refusals, tats)
+    for claim, meter in meters:
         hold = claim.hold(id, expires)
         meter.grant(claim, now, hold)
         _write(sql, claim, meter, hold)
