@@ -9,8 +9,9 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock import __version__, settings, telemetry
 from penstock.bootstrap import SIMULATED, build
@@ -21,12 +22,15 @@ from penstock.errors import PenstockError, SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient, Response
 from penstock.schema.key import SCOPES
+from penstock.schema.limit import Budget, Limits
 from penstock.schema.model import ModelCard
 from penstock.schema.secret import Secret
 from penstock.settings import Settings
 
 ACTOR = "command line"
 """Who acts, in the audit trail, when a command does."""
+
+Stated = TypeVar("Stated", Limits, Budget)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--priority", type=int, default=0)
     new.add_argument("--scope", action="append", choices=sorted(SCOPES), help="may be repeated (default: inference)")
     new.add_argument("--model", action="append", help="glob of models that the key may use; may be repeated")
+    new.add_argument("--limit", action="append", metavar="NAME=N", help="such as requests_per_minute=600; repeatable")
+    new.add_argument("--budget", action="append", metavar="PERIOD=DOLLARS", help="such as daily=2.5; repeatable")
     new.add_argument("--days", type=float, help="days until the key expires")
     command("list", _keys_list, "List keys, without the keys themselves.", keys)
     command("revoke", _keys_revoke, "Revoke a key for good.", keys).add_argument("id")
@@ -196,6 +202,7 @@ def _curl(told: Settings, url: str, key: Secret | None, cards: list[ModelCard]) 
 def _keys_new(options: argparse.Namespace) -> int:
     if options.days is not None and not 0 < options.days <= 36500:
         raise SettingsError("must be more than 0 and at most 36500", setting="--days")
+    limits, budget = _stated("--limit", options.limit, Limits, int), _stated("--budget", options.budget, Budget, float)
 
     async def act(house: House) -> int:
         secret = generate()
@@ -207,6 +214,8 @@ def _keys_new(options: argparse.Namespace) -> int:
             scopes=tuple(options.scope or ("inference",)),
             models=tuple(options.model or ("*",)),
             expires_at=time.time() + options.days * 86400 if options.days is not None else None,
+            limits=limits,
+            budget=budget,
         )
         await record_act(house.store, ACTOR, "create key", key.id)
         await house.store.create_key(key)
@@ -214,6 +223,26 @@ def _keys_new(options: argparse.Namespace) -> int:
         return 0
 
     return _inside(options, act)
+
+
+def _stated(option: str, words: list[str] | None, kind: type[Stated], number: type[int | float]) -> Stated | None:
+    """The limits or the budget that ``NAME=NUMBER`` words state; ``None`` without a word."""
+    if not words:
+        return None
+    known = [field.name for field in fields(kind)]
+    values: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in known:
+            raise SettingsError(f"{word!r} names none of {', '.join(known)}", setting=option)
+        try:
+            values[name] = number(value)
+        except ValueError:
+            raise SettingsError(f"{word!r} gives {name} no number", setting=option) from None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise SettingsError(str(error), setting=option) from None
 
 
 def _keys_list(options: argparse.Namespace) -> int:

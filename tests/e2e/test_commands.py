@@ -87,6 +87,12 @@ def test_a_key_opens_what_it_was_made_for(server: Server) -> None:
     meter = run(server, "keys", "new", "--scope", "metrics").split()[0]
     assert ask(server, meter) == (403, "This API key lacks the scope 'inference'.")
 
+    slow = run(server, "keys", "new", "--limit", "requests_per_minute=1", "--limit", "burst=1").split()[0]
+    assert [ask(server, slow)[0] for _ in range(2)] == [200, 429]
+
+    poor = run(server, "keys", "new", "--budget", "total=0").split()[0]
+    assert ask(server, poor)[0] in (403, 429), "nothing can be paid without a price, nor without money"
+
     brief = run(server, "keys", "new", "--days", "0.0000001").split()[0]
     assert ask(server, brief) == (401, "This API key has expired.")
 
@@ -99,6 +105,13 @@ def test_a_key_opens_what_it_was_made_for(server: Server) -> None:
         (("keys", "generate", "--prefix", "a b"), "--prefix: must be at most 64 letters, digits, - and _"),
         (("keys", "new", "--days", "0"), "--days: must be more than 0 and at most 36500"),
         (("keys", "new", "--days", "nan"), "--days: must be more than 0 and at most 36500"),
+        (
+            ("keys", "new", "--limit", "rpm=6"),
+            "--limit: 'rpm=6' names none of requests_per_minute, burst, tokens_per_minute, concurrency",
+        ),
+        (("keys", "new", "--limit", "concurrency=x"), "--limit: 'concurrency=x' gives concurrency no number"),
+        (("keys", "new", "--limit", "concurrency=0"), "--limit: concurrency: must be from 1 to 1000000000"),
+        (("keys", "new", "--budget", "daily=nan"), "--budget: daily: must be from 0 to 1000000000 dollars"),
     ],
 )
 def test_a_command_says_what_it_cannot_do(arguments: tuple[str, ...], line: str, server: Server) -> None:
