@@ -7,16 +7,27 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from functools import cached_property
 from random import getrandbits
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from penstock import __version__, plugs
 from penstock.core.json import to_json
-from penstock.dialects._exchange import ClientLeft, Exchange, Handler, Message, Receive, Scope, Send, WireRouter
+from penstock.dialects._exchange import (
+    ClientLeft,
+    Exchange,
+    Handler,
+    LazyRouter,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WireRouter,
+)
 from penstock.dialects._openai import error_document, error_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House
@@ -35,7 +46,10 @@ class App:
         self._house: House | None = None
         self._opening = asyncio.Lock()
         self._hot: dict[tuple[str, str], Handler] = {}
-        self.api = self._fastapi()
+        self._routers: list[APIRouter] = [plugs.load("dialects", name).router for name in plugs.names("dialects")]
+        for router in self._routers:
+            if isinstance(router, WireRouter):
+                self._hot |= router.hot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of the server's."""
@@ -62,6 +76,8 @@ class App:
                 house = self._build()
                 await house.open()
                 self._house = house
+                if not house.settings.door:
+                    log.debug("%d routes", len(self.api.routes))  # made now, so that no request waits for them
                 _spare_collector()
             return self._house
 
@@ -102,7 +118,9 @@ class App:
             raise error
         await exchange.json(error.status, to_json(error_document(error)), error_headers(error))
 
-    def _fastapi(self) -> FastAPI:
+    @cached_property
+    def api(self) -> FastAPI:
+        """FastAPI with every route. A Lambda function makes it when first needed, if ever: 30 % of its imports' time."""
         api = FastAPI(
             title="Penstock",
             version=__version__,
@@ -115,10 +133,10 @@ class App:
             },
         )
         bodies: dict[str, Any] = {}
-        for name in plugs.names("dialects"):
-            router = plugs.load("dialects", name).router
+        for router in self._routers:
+            if isinstance(router, LazyRouter):
+                router.make()
             if isinstance(router, WireRouter):
-                self._hot |= router.hot
                 bodies |= router.bodies
             api.include_router(router)
         generate = api.openapi

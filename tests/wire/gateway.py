@@ -157,6 +157,7 @@ class Live(Reply):
 
 
 NONE: Mapping[str, str] = {}
+UNLIMITED = {"enabled": False}
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -168,15 +169,19 @@ def provider(url: str, **fields: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serve(
-    folder: Path, *providers: dict[str, Any], credentials: Mapping[str, str] = NONE, **request: Any
+    folder: Path,
+    *providers: dict[str, Any],
+    credentials: Mapping[str, str] = NONE,
+    limits: Mapping[str, Any] = UNLIMITED,
+    **request: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway with these providers and this ``request`` section until the block ends.
+    """Run a gateway with these providers, ``limits`` and this ``request`` section until the block ends.
 
     ``credentials`` are variables of its environment.
     """
     document = {
         "auth": {"api_keys": [KEY]},
-        "limits": {"enabled": False},
+        "limits": limits,
         "logging": {"level": "WARNING", "format": "text"},
         "request": {"timeout": 20, **request},
         "providers": providers,

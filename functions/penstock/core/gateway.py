@@ -60,9 +60,7 @@ class Gateway:
         with _Account(request, self) as account:
             for deployment in await self._admit(account):
                 with _Attempting(account, deployment):
-                    call = account.call = Call(
-                        request.endpoint, request.body, request.deadline, request.id, request.cap
-                    )
+                    call = account.begin()
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
@@ -83,9 +81,7 @@ class Gateway:
         with _Account(request, self) as account:
             for deployment in await self._admit(account):
                 with _Attempting(account, deployment):
-                    call = account.call = Call(
-                        request.endpoint, request.body, request.deadline, request.id, request.cap
-                    )
+                    call = account.begin()
                     call.streamed = True
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
@@ -159,6 +155,12 @@ class _Account:
         self._gateway.ledger.record(outcome)
         if self.reservation is not None:
             self._gateway.limiter.settle(self.reservation, tokens=tokens, nanos=outcome.cost_nanos or 0)
+
+    def begin(self) -> Call:
+        """A call of this request, for the next deployment."""
+        request = self.request
+        self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
+        return self.call
 
     def exhausted(self) -> PenstockError:
         """The error of a request that no deployment could serve: the only one's own, or all of them told."""

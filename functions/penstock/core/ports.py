@@ -138,9 +138,9 @@ class Call:
     """One call to one deployment: ``body`` is the caller's own, not to be changed, under the public model name.
 
     ``deadline`` is on the event loop's clock, in seconds. ``cap`` bounds the tokens of an answer that names no bound of
-    its own. The provider lists in ``dropped`` the fields it left out, and
-    counts in ``payloads`` what it received of a stream, also of one that it folds; ``streamed`` says that it asked for
-    one.
+    its own; ``prompt`` is no fewer tokens than the prompt has, where that is known. The provider lists in ``dropped``
+    the fields it left out, and counts in ``payloads`` what it received of a stream, also of one that it folds;
+    ``streamed`` says that it asked for one.
     """
 
     endpoint: str
@@ -148,6 +148,7 @@ class Call:
     deadline: float
     request_id: str
     cap: int | None = None
+    prompt: int = 0
     dropped: tuple[str, ...] = ()
     payloads: int = 0
     streamed: bool = False

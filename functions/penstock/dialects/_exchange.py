@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +215,25 @@ class EventStream:
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
-class WireRouter(APIRouter):
+class LazyRouter(APIRouter):
+    """A router that makes its routes when FastAPI needs them: a function that starts for a hot route never does."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._told: list[Callable[[], None]] = []
+
+    def add_api_route(self, *args: Any, **options: Any) -> None:
+        """Take a route, to be made later."""
+        self._told.append(partial(super().add_api_route, *args, **options))
+
+    def make(self) -> None:
+        """Make every route that is not made yet."""
+        told, self._told = self._told, []
+        for add in told:
+            add()
+
+
+class WireRouter(LazyRouter):
     """A router whose hot routes skip FastAPI: it documents them, ``app`` hands them their exchange as it comes."""
 
     def __init__(self) -> None:

@@ -6,14 +6,15 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from penstock import __version__
 from penstock.dialects._address import is_trusted
+from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here
 from penstock.errors import StateError
 
-router = APIRouter()
+router = LazyRouter()
 
 
 @router.get("/health", summary="Whether this gateway can work")

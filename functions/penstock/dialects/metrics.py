@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from penstock.dialects._address import is_trusted
-from penstock.dialects._exchange import Exchange
+from penstock.dialects._exchange import Exchange, LazyRouter
 from penstock.dialects._openai import presented_key
 from penstock.errors import PermissionDenied
 from penstock.schema.key import METRICS
 
-router = APIRouter(tags=["metrics"])
+router = LazyRouter(tags=["metrics"])
 
 
 async def observer(request: Request) -> None:

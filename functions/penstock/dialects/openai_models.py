@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
+from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Limited
 from penstock.errors import ModelNotFound
 from penstock.schema.model import ModelCard
 
-router = APIRouter()
+router = LazyRouter()
 
 
 @router.get("/v1/models", summary="List the models that this key may use")

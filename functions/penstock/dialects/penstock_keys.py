@@ -6,11 +6,12 @@ import time
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.core.keys import generate, new_key, record_act, rotated
 from penstock.core.limits.terms import KEY
+from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Administrator, Here
 from penstock.errors import InvalidRequest, NotFound
 from penstock.house import House
@@ -18,7 +19,7 @@ from penstock.schema.key import VirtualKey
 from penstock.schema.limit import Budget, Limits, stated, window_ends
 from penstock.schema.price import dollars
 
-router = APIRouter(prefix="/api/v1", tags=["keys"])
+router = LazyRouter(prefix="/api/v1", tags=["keys"])
 
 Text = Annotated[str, Field(max_length=500)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]

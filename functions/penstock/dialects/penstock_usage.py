@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 
 from penstock.core.usage import DAY, Sums, number_day
+from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, administrator, guard
 from penstock.errors import InvalidRequest, PermissionDenied
 from penstock.schema.key import INFERENCE
 from penstock.schema.price import dollars
 from penstock.schema.usage import UsageLine
 
-router = APIRouter(tags=["usage"])
+router = LazyRouter(tags=["usage"])
 
 LONGEST = 92
 """Days that one answer covers at most."""

@@ -29,7 +29,8 @@ class Profile:
     says that its queue is full. ``port``: where it listens on a laptop. ``key_env``: the variable of its credential.
     ``abort``: bytes of a chunk by which it says that it gave up. ``about``: a path, beside ``/v1``, that tells whether
     the engine generates text: SGLang's embedding engines die of a chat call. ``cap``: the field that bounds a chat's
-    answer; OpenAI's reasoning models refuse the older one.
+    answer; OpenAI's reasoning models refuse the older one. ``window``: it lists a model's context as
+    ``max_model_len``, and refuses an answer whose bound goes past that.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Profile:
     abort: bytes = b""
     about: str = ""
     cap: str = "max_tokens"
+    window: bool = False
 
 
 PROFILES = {
@@ -58,8 +60,9 @@ PROFILES = {
             busy=frozenset({429, 503}),
             abort=b'"finish_reason":"abort"',
             about="/get_model_info",
+            window=True,
         ),
-        Profile("vllm", port=8000, always_stream=True),
+        Profile("vllm", port=8000, always_stream=True, window=True),
         Profile("ollama", port=11434, base_url="http://127.0.0.1:11434/v1"),
         Profile("infinilm", always_stream=True),
         Profile("xai", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),

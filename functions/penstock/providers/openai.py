@@ -39,6 +39,7 @@ class OpenAI:
             headers.append(("authorization", f"Bearer {deployment.credential.reveal()}"))
         self._headers = (*headers, *deployment.headers)
         self._targets: dict[str, Target] = {}
+        self._window: int | None = None
         self._generates: bool | None = None if profile.about else True
 
     async def complete(self, call: Call) -> Answer:
@@ -46,6 +47,7 @@ class OpenAI:
         if self._profile.always_stream and call.endpoint != EMBEDDINGS:
             document = await fold(self.stream(call), call.endpoint)
             return Answer(to_json(document), document)
+        await self._fit(call)
         response = await self._post(call, self._body(call))
         body = await response.read()
         try:
@@ -61,6 +63,7 @@ class OpenAI:
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """Batches of payloads as the upstream sends them; a stream without ``[DONE]`` is a cut one."""
         call.streamed = True
+        await self._fit(call)
         body = self._body(call)
         body["stream"] = True
         if self._profile.stream_usage:
@@ -121,6 +124,20 @@ class OpenAI:
             upstream=entry["id"],
             context_window=window if isinstance(window, int) else None,
         )
+
+    async def _fit(self, call: Call) -> None:
+        """Keep a bound that the house has put on an answer within the model's context, where the engine tells it."""
+        if call.cap is None or not self._profile.window:
+            return
+        if self._window is None:
+            try:
+                cards = await self.models(min(call.deadline, asyncio.get_running_loop().time() + 5.0))
+            except UpstreamError:
+                return  # it will tell another time
+            upstream = self._deployment.upstream_model
+            self._window = next((card.context_window or 0 for card in cards if card.upstream == upstream), 0)
+        if self._window:
+            call.cap = min(call.cap, max(self._window - call.prompt, self._window // 8))
 
     def _body(self, call: Call) -> dict[str, Any]:
         """The body to send: the caller's, under the upstream's model name, with the fields that the profile knows."""

@@ -51,7 +51,7 @@ def need_of(request: Request, terms: Sequence[Terms], prices: Sequence[Price | N
                 raise too_large(rate, prompt + completion)
     seconds = max(request.deadline - asyncio.get_running_loop().time(), 0.0)
     nanos = max((price.bound(prompt, completion, seconds=seconds) for price in known), default=0) if pays else 0
-    return Need(prompt + completion, nanos, prompt_guess(request))
+    return Need(prompt + completion, nanos, prompt)
 
 
 def prompt_bound(request: Request) -> int:

@@ -22,7 +22,7 @@ KEPT = 40 * 86400
 
 
 class Need(NamedTuple):
-    """The most that a request may take: tokens, nano-dollars; and ``prompt``, the tokens that it likely begins with."""
+    """The most that a request may take: tokens, nano-dollars; and those of them that its prompt has."""
 
     tokens: int = 0
     nanos: int = 0
