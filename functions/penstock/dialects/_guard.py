@@ -65,6 +65,8 @@ async def limited(request: Request, caller: Annotated[Caller, Depends(guard(INFE
     )
     reservation = await house.limiter.reserve(wanted, house.limiter.terms(wanted), NOTHING)
     house.limiter.settle(reservation, tokens=0, nanos=0)
+    if reservation.holds:
+        await house.limiter.settled()
     return caller
 
 

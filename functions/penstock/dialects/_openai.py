@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
-from penstock.dialects._exchange import EventStream, Exchange, Handler, RawHeaders, Watch, stopping
+from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch, stopping
 from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
 
@@ -75,13 +75,17 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             address=caller_address(exchange),
             size=exchange.size,
         )
-        with exchange.watched() as watch:
-            if request.stream:
-                await _stream(exchange, request, watch)
-            else:
-                answer = await house.gateway.complete(request)
-                await house.gateway.settled(request)
-                await exchange.json(200, answer, told(request))
+        try:
+            with exchange.watched() as watch:
+                if request.stream:
+                    await _stream(exchange, request, watch)
+                else:
+                    answer = await house.gateway.complete(request)
+                    await house.gateway.settled(request)
+                    await exchange.json(200, answer, told(request))
+        except ClientLeft:
+            await house.gateway.settled(request)
+            raise
 
     handle.__name__ = name
     return handle

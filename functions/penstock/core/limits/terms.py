@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
 from penstock.schema.key import ANONYMOUS, Caller
@@ -15,8 +16,8 @@ GATEWAY, ENDPOINT, KEY, OWNER, ADDRESS = "gateway", "endpoint", "key", "owner", 
 
 LEASE = SECOND
 """The longest that a block of permits may be spent after it was granted, in nanoseconds."""
-IDLE = 3600
-"""Seconds after which a meter without a budget may be forgotten: every rate has long been whole again."""
+IDLE = 2 * 3600
+"""Seconds after which a meter without a budget may be forgotten: longer than any request may take."""
 KEPT = 40 * 86400
 """Seconds for which a meter with a budget is kept after the end of its windows."""
 
@@ -145,8 +146,8 @@ class Plan:
         return tuple(terms for terms in found if terms)
 
     def of_address(self, address: str) -> Terms | None:
-        """What holds for the address that a request comes from; an unknown one shares one meter with its like."""
-        return self._of(ADDRESS, f"{ADDRESS}#{address}", self.address, NO_BUDGET)
+        """What holds for the address that a request comes from. Of IPv6 it is the /64, all of which is one caller's."""
+        return self._of(ADDRESS, f"{ADDRESS}#{_neighbourhood(address)}", self.address, NO_BUDGET)
 
     def _of(self, scope: str, meter: str, limits: Limits, budget: Budget) -> Terms | None:
         return self._terms(
@@ -172,6 +173,14 @@ class Plan:
         leased = busy and not slots and (self.long_lived if settles else bool(requests))
         lease = min([LEASE, *(rate.depth // 4 for rate in requests + tokens)])
         return Terms(scope, meter, f"{meter} {block}", requests, tokens, slots, money, leased, lease)
+
+
+def _neighbourhood(address: str) -> str:
+    try:
+        found = IPv6Address(address)
+    except ValueError:
+        return address[:64]  # of IPv4, or whatever a declared proxy has said
+    return str(found.ipv4_mapped or IPv6Network((int(found) >> 64 << 64, 64)))
 
 
 def _rates(limits: Limits, requests: str, tokens: str, scope: str) -> Rates:
