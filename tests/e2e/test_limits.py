@@ -130,6 +130,7 @@ def test_every_address_behind_a_declared_proxy_has_its_own_limit(tmp_path: Path)
 
         assert [seen("203.0.113.1"), seen("203.0.113.2"), seen("203.0.113.1")] == [200, 200, 429]
         assert seen("198.51.100.7, 203.0.113.1") == 429, "only the proxy's own word counts"
+        assert [seen("2001:db8::1"), seen("2001:db8::2"), seen("[2001:db8:0:1::1]:4711")] == [200, 429, 200]
 
 
 def test_a_forged_address_gets_no_limit_of_its_own(tmp_path: Path) -> None:

@@ -30,10 +30,17 @@ def caller_address(exchange: Exchange) -> str:
     if not proxies or not is_within(address, proxies):
         return address
     for hop in reversed(",".join(exchange.headers(b"x-forwarded-for")).split(",")):
-        address = hop.strip()
+        address = _without_port(hop.strip())
         if not is_within(address, proxies):
             break
     return address
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies name the port as well: ``192.0.2.1:4711``, ``[2001:db8::1]:4711``."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_trusted(exchange: Exchange) -> bool:
