@@ -210,7 +210,8 @@ def clean_environment() -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "PENSTOCK_")) and not name.endswith(("API_KEY", "API_KEYS"))
+        if not name.startswith(("AWS_", "PENSTOCK_", "PYTHONDONTWRITEBYTECODE"))
+        and not name.endswith(("API_KEY", "API_KEYS"))
     }
     return kept | {"PYTHONPATH": f"{ROOT / 'functions'}{os.pathsep}{ROOT}"}
 

@@ -120,7 +120,7 @@ class App:
 
     @cached_property
     def api(self) -> FastAPI:
-        """FastAPI with every route. A Lambda function makes it when first needed, if ever: 30 % of its imports' time."""
+        """FastAPI with every route. A Lambda function makes it when first needed, if ever: a tenth of its start."""
         api = FastAPI(
             title="Penstock",
             version=__version__,

@@ -12,6 +12,9 @@ from moto.server import ThreadedMotoServer
 
 from tests.house.tree import SOURCES
 
+FOREIGN = ("AWS_", "PENSTOCK_", "PYTHONDONTWRITEBYTECODE")
+"""What the machine's own environment must not tell a door: with the last, each import would compile anew."""
+
 
 @pytest.fixture(scope="session")
 def lambda_environment() -> Iterator[dict[str, str]]:
@@ -25,7 +28,7 @@ def lambda_environment() -> Iterator[dict[str, str]]:
     testing = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
     boto3.client("dynamodb", endpoint_url=endpoint, **testing).list_tables()
     yield {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PENSTOCK_"))},
+        **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",

@@ -17,7 +17,7 @@ DEEPEST = 8
 """Parts of a path that an error names."""
 SEARCHED = 1024 * 1024
 """Bytes of a broken body in which the field at fault is looked for."""
-_CONTROL = re.compile(r"[^\b\t\n\f\r -\U0010ffff]")
+_CONTROL = re.compile(r"[\0-\x07\v\x0e-\x1f]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _PLACE = re.compile(r" at line (\d+) column (\d+)$")
 _REASONS = {
