@@ -14,8 +14,8 @@ from tests.house.tree import SOURCES
 ROUNDS = 5
 PATIENCE = 4
 BUDGETS = {
-    "http_api.handler": 1.45,
-    "penstock.asgi, penstock.app": 1.45,
+    "http_api.handler": 1.4,
+    "penstock.asgi, penstock.app": 1.4,
     "job_runner.handler": 0.8,
 }
 MEASURE = "import time; began = time.process_time(); import {}; print(time.process_time() - began)"
