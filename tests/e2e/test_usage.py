@@ -12,7 +12,7 @@ TOKENS = ("prompt_tokens", "completion_tokens")
 
 
 def test_what_two_keys_took_is_told_by_key(tmp_path: Path) -> None:
-    with Server(tmp_path, SIMULATED) as server:
+    with Server(tmp_path, f"{SIMULATED}prices: [{{provider: simulated, input: 0.2, output: 0.8}}]\n") as server:
         made = [httpx.post(f"{server.url}/api/v1/apikeys", json={"owner": name}).json() for name in ("ada", "bob")]
         took = {}
         for key, calls in zip(made, (1, 2), strict=True):
@@ -22,6 +22,9 @@ def test_what_two_keys_took_is_told_by_key(tmp_path: Path) -> None:
         told = wait_for(lambda: whole(server, requests=3), "the ledger to hold every request")
         lines = {line["owner"]: line for line in told["data"]}
         assert {owner: [line[name] for name in TOKENS] for owner, line in lines.items()} == took
+        for owner, (prompt, completion) in took.items():
+            assert lines[owner]["cost"] == round((prompt * 0.2 + completion * 0.8) / 1e6, 9)
+            assert lines[owner]["unpriced"] == 0
         assert [lines[name]["requests"] for name in ("ada", "bob")] == [1, 2]
         with server.client(made[0]["api_key"]) as ada:
             elsewhere = {"x-forwarded-for": "203.0.113.9"}  # no longer trusted by its address
