@@ -22,6 +22,7 @@ from penstock.core.ports import Store
 from penstock.errors import StateConflict
 from penstock.outbound import HttpClient
 from penstock.stores.dynamodb import connection as dynamodb
+from tests.laws.stores import limit_plays
 from tests.laws.stores.records import NOW, a_card, a_job, a_key, an_outcome
 
 RIVALS = 16
@@ -154,6 +155,7 @@ PLAYS: dict[str, Play] = {
             finish_one_job,
         ),
         *(publish_versions, record_one_outcome, record_one_batch, write_without_rest, open_at_once),
+        *limit_plays.PLAYS,
     )
 }
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 
@@ -16,6 +20,7 @@ from tests.laws.stores import places
 from tests.laws.stores.places import Place
 
 ROOT = Path(__file__).parents[3]
+Race = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +67,31 @@ async def store(place: Place) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
+
+
+@pytest.fixture(scope="module")
+def arena() -> Iterator[subprocess.Popen[str]]:
+    """The process that starts the sixteen."""
+    command = [sys.executable, "-m", "tests.laws.stores.arena"]
+    paths = os.pathsep.join([str(ROOT / "functions"), str(ROOT)])
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stdin=PIPE, stdout=PIPE, text=True
+    ) as arena:
+        yield arena
+        arena.kill()
+
+
+@pytest.fixture
+def race(shared_place: Place, arena: subprocess.Popen[str]) -> Race:
+    """Sixteen processes at the shared place, and what each of them saw."""
+
+    def run(play: str, what: str = "") -> list[Any]:
+        assert arena.stdin is not None
+        assert arena.stdout is not None
+        print(json.dumps([play, shared_place.url, what]), file=arena.stdin, flush=True)
+        seen: list[Any] = json.loads(arena.stdout.readline())
+        failures = [told["failed"] for told in seen if isinstance(told, dict) and "failed" in told]
+        assert not failures, failures[0]
+        return seen
+
+    return run

@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from subprocess import PIPE
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
 from penstock.core.ports import Store
 from penstock.schema.job import COMPLETED, PROCESSING
 from tests.laws.stores.arena import RIVALS
-from tests.laws.stores.conftest import ROOT
+from tests.laws.stores.conftest import Race
 from tests.laws.stores.places import Place
 from tests.laws.stores.records import NOW, a_job, a_key
-
-Race = Callable[..., list[Any]]
-
-
-@pytest.fixture(scope="module")
-def arena() -> Iterator[subprocess.Popen[str]]:
-    """The process that starts the sixteen."""
-    command = [sys.executable, "-m", "tests.laws.stores.arena"]
-    paths = os.pathsep.join([str(ROOT / "functions"), str(ROOT)])
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stdin=PIPE, stdout=PIPE, text=True
-    ) as arena:
-        yield arena
-        arena.kill()
-
-
-@pytest.fixture
-def race(shared_place: Place, arena: subprocess.Popen[str]) -> Race:
-    """Sixteen processes at the shared place, and what each of them saw."""
-
-    def run(play: str, what: str = "") -> list[Any]:
-        assert arena.stdin is not None
-        assert arena.stdout is not None
-        print(json.dumps([play, shared_place.url, what]), file=arena.stdin, flush=True)
-        seen: list[Any] = json.loads(arena.stdout.readline())
-        failures = [told["failed"] for told in seen if isinstance(told, dict)]
-        assert not failures, failures[0]
-        return seen
-
-    return run
 
 
 @pytest.fixture
