@@ -17,11 +17,13 @@ from penstock.core.metering import Ledger
 from penstock.core.ports import Connection, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
+from penstock.core.routing.breaker import Bounds
+from penstock.core.routing.router import Router
 from penstock.errors import SettingsError
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
-from penstock.schema.config import Provider
+from penstock.schema.config import Document, Provider
 from penstock.schema.model import Deployment
 from penstock.settings import Settings, fault
 
@@ -40,7 +42,9 @@ def build(settings: Settings) -> House:
     prices = Catalog(document.prices)
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
     gateway = Gateway(
-        *(registry, ledger, limiter, prices), attempts=document.request.attempts, cap=document.limits.max_tokens
+        *(registry, _router(document), ledger, limiter, prices),
+        attempts=document.request.attempts,
+        cap=document.limits.max_tokens,
     )
     return House(
         settings=settings,
@@ -83,6 +87,12 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     return house, Housekeeper(house.store, house.registry)
+
+
+def _router(document: Document) -> Router:
+    breaker = document.circuit_breaker
+    bounds = Bounds(breaker.failure_threshold, breaker.recovery_timeout, breaker.half_open_max_calls)
+    return Router(document.routing.policy, bounds)
 
 
 def _plan(settings: Settings) -> Plan:
@@ -163,6 +173,10 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         credential=settings.credentials.get(key_env),
         headers=tuple(provider.custom_headers.items()),
         priority=provider.priority,
+        forced=provider.forced,
+        weight=provider.weight,
+        retries=provider.max_retries,
+        retry_delay=provider.retry_delay,
         timeout=provider.timeout,
         connect_timeout=provider.connect_timeout,
         options=tuple(provider.options.items()),

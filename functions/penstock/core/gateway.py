@@ -15,6 +15,8 @@ from penstock.core.metering import Ledger
 from penstock.core.ports import Call
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
+from penstock.core.routing.place import Place
+from penstock.core.routing.router import Router, Tries
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
@@ -37,6 +39,7 @@ class Gateway:
     def __init__(
         self,
         registry: ModelRegistry,
+        router: Router,
         ledger: Ledger,
         limiter: Limiter,
         prices: Catalog,
@@ -45,6 +48,7 @@ class Gateway:
         cap: int = 4096,
     ) -> None:
         self.registry = registry
+        self.router = router
         self.ledger = ledger
         self.limiter = limiter
         self.prices = prices
@@ -54,12 +58,14 @@ class Gateway:
     async def complete(self, request: Request) -> bytes:
         """A whole answer, as JSON under the public model's name.
 
-        Tries the model's deployments in order until one answers; each at most once, all under one deadline.
+        Tries the model's deployments in order until one answers, all under one deadline.
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
         with _Account(request, self) as account:
-            for deployment in await self._admit(account):
-                with _Attempting(account, deployment):
+            tries = await self._admit(account)
+            while place := await tries.next():
+                deployment = place.deployment
+                with _Attempting(account, tries, place):
                     call = account.begin()
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
@@ -79,8 +85,10 @@ class Gateway:
         Closing the generator closes the upstream call at once and settles what was produced.
         """
         with _Account(request, self) as account:
-            for deployment in await self._admit(account):
-                with _Attempting(account, deployment):
+            tries = await self._admit(account)
+            while place := await tries.next():
+                deployment = place.deployment
+                with _Attempting(account, tries, place):
                     call = account.begin()
                     call.streamed = True
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
@@ -105,22 +113,22 @@ class Gateway:
         elif request.slotted:
             await self.limiter.settled()
 
-    async def _admit(self, account: _Account) -> tuple[Deployment, ...]:
+    async def _admit(self, account: _Account) -> Tries:
         """The deployments to try, once every limit and budget has admitted the request."""
         request = account.request
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
-        places = (await self.registry.candidates(request.model))[: self._attempts]
+        places = self.router.order(await self.registry.candidates(request.model), request)
         terms = self.limiter.terms(request)
         try:
-            account.need = need_of(request, terms, [self.prices.price(place) for place in places], self._cap)
+            account.need = need_of(request, terms, [self.prices.price(place.deployment) for place in places], self._cap)
             account.reservation = await self.limiter.reserve(request, terms, account.need)
         except PenstockError:
             request.standing = request.standing or self.limiter.standing(terms)
             raise
         request.slotted = account.reservation.slots
-        return places
+        return Tries(places, request, self._attempts)
 
 
 class _Account:
@@ -219,27 +227,34 @@ def _ending(error: BaseException | None) -> tuple[str, int, str]:
 
 
 class _Attempting:
-    """A block that tries one deployment: a failure that leaves the request whole ends the block, not the request."""
+    """A block that tries one place: a failure that leaves the request whole ends the block, not the request."""
 
-    __slots__ = ("_account", "_began", "_deployment")
+    __slots__ = ("_account", "_began", "_place", "_tries")
 
-    def __init__(self, account: _Account, deployment: Deployment) -> None:
+    def __init__(self, account: _Account, tries: Tries, place: Place) -> None:
         self._account = account
-        self._deployment = deployment
-        account.request.deployment = deployment.id
-        account.deployment = deployment
+        self._tries = tries
+        self._place = place
+        account.deployment = place.deployment
+        account.request.deployment = place.deployment.id
         self._began = time.perf_counter()
 
     def __enter__(self) -> None:
-        return None
+        self._place.began()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        if error is None or not isinstance(error, UpstreamError):
-            return False
-        account = self._account
-        account.last = error
+        account, place = self._account, self._place
         seconds = time.perf_counter() - self._began
-        account.request.attempts.append(Attempt(self._deployment.id, error.code, error.message, seconds))
+        place.ended(error)
+        if error is None:
+            first = seconds if account.first_at is None else account.first_at - self._began
+            place.answered(first, seconds, account.call.payloads if account.call else 0)
+            return False
+        if not isinstance(error, UpstreamError):
+            return False
+        account.last = error
+        self._tries.failed(place, error)
+        account.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
         if isinstance(error, UpstreamRefused) or account.first_at is not None:
             return False
         return asyncio.get_running_loop().time() < account.request.deadline

@@ -126,7 +126,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One place that answers: an engine or a vendor. A lower ``priority`` is tried first."""
+    """One place that answers: an engine or a vendor. A lower ``priority`` is tried first, a ``forced`` one before all.
+
+    Among places of one priority ``weight`` is its share. ``max_retries`` are further attempts at this same place once
+    all others have failed, after ``retry_delay``, which doubles, or its own ``Retry-After``.
+    """
 
     name: str
     type: str
@@ -134,7 +138,11 @@ class Provider:
     api_key_env: str | None = None
     models: list[str | Model] = field(default_factory=list)
     enabled: bool = True
+    forced: bool = False
     priority: int = 1
+    weight: int = 1
+    max_retries: int = 0
+    retry_delay: float = 1.0
     timeout: float = 300.0
     connect_timeout: float = 5.0
     custom_headers: dict[str, str] = field(default_factory=dict)
@@ -148,6 +156,9 @@ class Provider:
         _require("models", len(set(names)) == len(names), "a list that has each name once")
         _require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
         _require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
+        _require("weight", 1 <= self.weight <= 1000, "from 1 to 1000")
+        _require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
+        _require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
         _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
         _require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
 
@@ -173,6 +184,29 @@ class PriceRow:
         for name, dollars in said.items():
             _require(name, dollars is None or 0 <= dollars <= _DEAREST, f"from 0 to {_DEAREST} dollars")
         _require("input", any(dollars is not None for dollars in said.values()), "given, or another price; 0 is free")
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """In which order places of one priority are tried."""
+
+    policy: Literal["affinity", "power_of_two", "least_latency", "round_robin", "weighted"] = "affinity"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreaker:
+    """When a place is left alone: after so many failures in a row, for ``recovery_timeout`` seconds; then so many calls
+    at a time try it.
+    """
+
+    failure_threshold: int = 5
+    recovery_timeout: float = 60.0
+    half_open_max_calls: int = 1
+
+    def __post_init__(self) -> None:
+        _require("failure_threshold", 1 <= self.failure_threshold <= 1000, "from 1 to 1000")
+        _require("recovery_timeout", 0 < self.recovery_timeout <= 3600, "more than 0 and at most 3600 seconds")
+        _require("half_open_max_calls", 1 <= self.half_open_max_calls <= 100, "from 1 to 100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +259,8 @@ class Document:
     request: Bounds = Bounds()
     logging: Logging = Logging()
     providers: list[Provider] | None = None
+    routing: Routing = Routing()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -12,7 +12,10 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One place that serves one public model name. Times in seconds."""
+    """One place that serves one public model name. Times in seconds.
+
+    ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
+    """
 
     id: str
     model: str
@@ -23,6 +26,10 @@ class Deployment:
     credential: Secret | None = None
     headers: tuple[tuple[str, str], ...] = ()
     priority: int = 1
+    forced: bool = False
+    weight: int = 1
+    retries: int = 0
+    retry_delay: float = 1.0
     timeout: float = 300.0
     connect_timeout: float = 5.0
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())

@@ -17,6 +17,7 @@ from penstock.core.metering import Ledger
 from penstock.core.ports import Answer, Call
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
+from penstock.core.routing.router import Router
 from penstock.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -89,12 +90,15 @@ class Room:
 
     def __init__(self, *connections: Scripted, attempts: int = 3) -> None:
         self.connections = {f"p{number}/m": each for number, each in enumerate(connections)}
-        places = [Deployment(name, "m", name[:2], "openai", "up", "http://x") for name in self.connections]
+        places = [
+            Deployment(name, "m", name[:2], "openai", "up", "http://x", priority=number)
+            for number, name in enumerate(self.connections)
+        ]
         registry = ModelRegistry(MemoryStore(), places, [], lambda place: self.connections[place.id])  # type: ignore[arg-type,return-value]
         self.told: list[Outcome] = []
         self.ledger = Ledger(MemoryStore(), tell=self.told.extend)  # type: ignore[arg-type]
         limiter = Limiter(MemoryStore(), Plan())  # type: ignore[arg-type]
-        self.gateway = Gateway(registry, self.ledger, limiter, Catalog(), attempts=attempts)
+        self.gateway = Gateway(registry, Router(), self.ledger, limiter, Catalog(), attempts=attempts)
 
     async def outcome(self) -> Outcome:
         """The one outcome."""

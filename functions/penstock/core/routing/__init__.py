@@ -1,0 +1,1 @@
+"""Which deployment is tried first, which next, and which not now."""
