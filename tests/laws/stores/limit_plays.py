@@ -10,9 +10,9 @@ from typing import Any
 
 from penstock.core.ports import Store
 from penstock.schema.meter import SECOND, Claim, Draw, Hold, Settlement, overdue
-from tests.laws.stores.records import NOW
 
-T0 = int(NOW) * SECOND
+T0 = 1_795_219_200 * SECOND
+"""A moment of the day that the budget is for: the same one in every process, whenever it was started."""
 LATER = T0 + 600 * SECOND
 DAY = "2026-11-21"
 BURST, SLOTS, NANOS, CENT = 40, 20, 1000, 25
