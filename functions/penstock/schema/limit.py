@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 MINUTE = 60 * 10**9
 """In nanoseconds, the unit in which limits count time."""
 NANO = 10**9
 """Nano-dollars in a dollar."""
+DAY = 86400
+"""In seconds; every day of UTC is as long."""
 PERIODS = ("daily", "weekly", "monthly", "total")
 
 
@@ -77,7 +80,12 @@ def stated(record: Limits | Budget | None) -> dict[str, float | int] | None:
 
 def window(period: str, now: float) -> str:
     """The name of the window of a period that ``now`` (seconds since the epoch) falls into, such as ``2026-11``."""
-    day = datetime.fromtimestamp(now, UTC)
+    return _window_of_day(period, int(now // DAY))
+
+
+@lru_cache(maxsize=64)
+def _window_of_day(period: str, number: int) -> str:
+    day = datetime.fromtimestamp(number * DAY, UTC)
     if period == "daily":
         return f"{day:%Y-%m-%d}"
     if period == "weekly":
@@ -85,6 +93,7 @@ def window(period: str, now: float) -> str:
     return f"{day:%Y-%m}" if period == "monthly" else period
 
 
+@lru_cache(maxsize=64)
 def window_ends(name: str) -> float | None:
     """When a window ends, in seconds since the epoch; ``None`` for ``total``, which never does."""
     if name == "total":

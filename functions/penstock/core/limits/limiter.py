@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import getrandbits
@@ -15,7 +15,7 @@ from penstock.core.limits.leases import Block, Leases
 from penstock.core.limits.local import LocalMeters
 from penstock.core.limits.refusals import explain
 from penstock.core.limits.settler import Settler
-from penstock.core.limits.terms import Need, Plan, Terms
+from penstock.core.limits.terms import Need, Plan, Rated, Terms
 from penstock.core.ports import Store
 from penstock.errors import PenstockError, StateError
 from penstock.schema.key import Caller
@@ -65,6 +65,7 @@ class Limiter:
         self._local = LocalMeters()
         self._shared: dict[str, Terms | None] = {}
         self._callers: dict[str, tuple[Caller, tuple[Terms, ...]]] = {}
+        self._addresses: dict[str, Terms | None] = {}
         self._refused: dict[str, tuple[int, Refusal, Terms]] = {}
         self._tats: dict[tuple[str, str], int] = {}
         self._undoing: dict[tuple[str, str], tuple[asyncio.TimerHandle, Hold]] = {}
@@ -79,10 +80,15 @@ class Limiter:
             if len(self._callers) >= CALLERS:
                 self._callers.clear()
             known = self._callers[caller.key_id] = (caller, self.plan.of_caller(caller))
-        shared, address = self._shared[endpoint], None
-        if request.address:
-            address = self.plan.of_address(request.address)
+        shared, address = self._shared[endpoint], self._of_address(request.address)
         return [terms for terms in (shared, *known[1], address) if terms is not None]
+
+    def _of_address(self, address: str) -> Terms | None:
+        if address not in self._addresses:
+            if len(self._addresses) >= CALLERS:
+                self._addresses.clear()
+            self._addresses[address] = self.plan.of_address(address) if address else None
+        return self._addresses[address]
 
     async def reserve(self, request: Request, terms: Sequence[Terms], need: Need) -> Reservation:
         """Admit a request, or raise ``RateLimited`` or ``BudgetExceeded``; ``StateError`` if nobody can tell.
@@ -271,16 +277,21 @@ class Limiter:
     def standing(self, terms: Sequence[Terms]) -> Standing:
         """How the tightest rates stand, as far as this process knows."""
         now = time.time_ns()
-        tightest: list[Allowance | None] = [None, None]
-        for each in terms:
-            for number, rates in enumerate((each.requests, each.tokens)):
-                for rate in rates:
-                    tat = self._tats.get((each.meter, rate.name), 0)
-                    left = max(rate.left(tat, now), 0)
-                    best = tightest[number]
-                    if best is None or left < best.remaining:
-                        tightest[number] = Allowance(rate.per_minute, left, max(tat, now) / SECOND)
-        return Standing(*tightest)
+        requests = self._tightest(((each.meter, rate) for each in terms for rate in each.requests), now)
+        tokens = self._tightest(((each.meter, rate) for each in terms for rate in each.tokens), now)
+        return Standing(requests, tokens)
+
+    def _tightest(self, rates: Iterable[tuple[str, Rated]], now: int) -> Allowance | None:
+        least, found = 0, None
+        for meter, rate in rates:
+            tat = self._tats.get((meter, rate.name), 0)
+            left = rate.left(tat, now)
+            if found is None or left < least:
+                least, found = left, (rate, tat)
+        if found is None:
+            return None
+        rate, tat = found
+        return Allowance(rate.per_minute, max(least, 0), max(tat, now) / SECOND)
 
 
 def _back(terms: Terms, need: Need, tokens: int) -> tuple[tuple[str, int], ...]:
