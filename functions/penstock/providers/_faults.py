@@ -25,7 +25,12 @@ from penstock.schema.secret import Secret
 _KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}")
 _PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w+\.py\b(?:\", line \d+)?")
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
-_OVERFLOW = re.compile(r"context[ _]length|maximum context|context window|too many tokens|longer than the model", re.I)
+_OVERFLOW = re.compile(
+    r"context[ _]length|maximum context|context window|context limit|too many tokens|longer than the model"
+    r"|prompt is too long",
+    re.I,
+)
+_BROKE = re.compile(r"credit balance|insufficient balance", re.I)
 BUSY = 1.0
 """Seconds after which to come again where a busy upstream does not say it, as SGLang does not."""
 CONTEXT_LENGTH = "context_length_exceeded"
@@ -111,6 +116,8 @@ def _fault(
         return UpstreamTimeout(said, provider=provider, retry_after=after)
     if status in (401, 403):
         return UpstreamUnavailable(f"{provider} does not accept our credential", provider=provider)
+    if status == 402 or (status == 400 and _BROKE.search(message)):
+        return UpstreamUnavailable(f"{provider} has no credit left for our key", provider=provider)
     if status >= 500 or status == 404 or status < 400:
         return UpstreamUnavailable(said, provider=provider, retry_after=after)
     code, param = detail.get("code"), detail.get("param")

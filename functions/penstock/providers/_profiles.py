@@ -1,4 +1,4 @@
-"""What is known of engines and vendors that speak OpenAI's wire: one row each, no code."""
+"""What is known of engines and vendors: one row each, no code. Most speak OpenAI's wire; ``plug`` names another."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ PROFILES = {
         Profile("vllm", port=8000, always_stream=True, window=True),
         Profile("ollama", port=11434, base_url="http://127.0.0.1:11434/v1"),
         Profile("infinilm", always_stream=True),
+        Profile("anthropic", plug="anthropic", base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY"),
         Profile("xai", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
         Profile("grok", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
         Profile("groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY"),

@@ -1,13 +1,14 @@
 """What the laws of providers share: a connection through each plug, to an engine that answers.
 
 The engine of a plug is the module ``engine_<plug>`` beside this one, with its ``KINDS`` of deployments and a ``serve``
-that runs it. It understands the field ``simulate`` of a request as the plug ``simulated`` does.
+that runs it. It understands the field ``simulate`` of a request as the plug ``simulated`` does; where its wire has no
+place for it, the module's ``tell`` says it in other words. ``LACKS`` are the endpoints that the wire does not have.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,7 @@ from penstock.core.json import parse
 from penstock.core.ports import Call, Connection
 from penstock.outbound import HttpClient
 from penstock.schema.model import Deployment
-from penstock.schema.request import CHAT
+from penstock.schema.request import CHAT, EMBEDDINGS
 
 PATIENCE = 20.0
 
@@ -32,11 +33,29 @@ def engine_of(plug: str) -> ModuleType:
     return import_module(f"tests.laws.providers.engine_{plug}")
 
 
+def lacks(plug: str) -> tuple[str, ...]:
+    """The endpoints that a plug's wire does not have."""
+    return getattr(engine_of(plug), "LACKS", ())
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every law holds for every plug, and for each of its kinds."""
-    if "provider" in metafunc.fixturenames:
-        cases = [(plug, kind) for plug in plugs.names("providers") for kind in engine_of(plug).KINDS]
-        metafunc.parametrize("provider", cases, ids=[kind for _, kind in cases], indirect=True)
+    """Every law holds for every plug, and for each of its kinds; of an endpoint, for those whose wire has it."""
+    if "provider" not in metafunc.fixturenames:
+        return
+    places = [(plug, kind) for plug in plugs.names("providers") for kind in engine_of(plug).KINDS]
+    if "embedder" in metafunc.fixturenames:
+        places = [place for place in places if EMBEDDINGS not in lacks(place[0])]
+    if "case" in metafunc.fixturenames:
+        every = [(place, case) for place in places for case in metafunc.module.BODIES]
+        pairs = [(place, case) for place, case in every if metafunc.module.BODIES[case][0] not in lacks(place[0])]
+        ids = [f"{kind}-{case}" for (_, kind), case in pairs]
+        metafunc.parametrize(("provider", "case"), pairs, ids=ids, indirect=["provider"])
+    elif "lacking" in metafunc.fixturenames:
+        gaps = [(place, endpoint) for place in places for endpoint in lacks(place[0])]
+        ids = [f"{kind}-{endpoint}" for (_, kind), endpoint in gaps]
+        metafunc.parametrize(("provider", "lacking"), gaps, ids=ids, indirect=["provider"])
+    else:
+        metafunc.parametrize("provider", places, ids=[kind for _, kind in places], indirect=True)
 
 
 @dataclass
@@ -45,12 +64,13 @@ class Provider:
 
     deployment: Deployment
     connection: Connection
+    tell: Callable[[dict[str, Any]], dict[str, Any]]
     calls: list[Call] = field(default_factory=list)
 
     def call(self, body: dict[str, Any], endpoint: str = CHAT, seconds: float = PATIENCE) -> Call:
         """A call that must end within some seconds."""
         messages = {"messages": [{"role": "user", "content": "Say something nice."}]} if endpoint == CHAT else {}
-        call = Call(endpoint, {"model": "public-1", **messages, **body}, loop_time() + seconds, "req_1")
+        call = Call(endpoint, self.tell({"model": "public-1", **messages, **body}), loop_time() + seconds, "req_1")
         self.calls.append(call)
         return call
 
@@ -79,8 +99,16 @@ async def provider(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     """A connection through the plug under test."""
     plug, kind = request.param
     client = HttpClient()
-    async with engine_of(plug).serve(tmp_path, kind) as deployment:
+    engine = engine_of(plug)
+    async with engine.serve(tmp_path, kind) as deployment:
         try:
-            yield Provider(deployment, plugs.load("providers", plug).connect(deployment, client))
+            connection = plugs.load("providers", plug).connect(deployment, client)
+            yield Provider(deployment, connection, getattr(engine, "tell", dict))
         finally:
             await client.aclose()
+
+
+@pytest.fixture
+def embedder(provider: Provider) -> Provider:
+    """A connection through a plug whose wire has embeddings."""
+    return provider

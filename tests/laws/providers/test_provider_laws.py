@@ -43,8 +43,6 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "two texts": (COMPLETIONS, {"prompt": "Once upon a time", "n": 2}),
 }
 
-bodies = pytest.mark.parametrize("case", BODIES)
-
 
 @pytest.mark.parametrize("plug", plugs.names("providers"))
 def test_connecting_does_nothing_yet(plug: str) -> None:
@@ -53,7 +51,6 @@ def test_connecting_does_nothing_yet(plug: str) -> None:
         assert plugs.load("providers", plug).connect(nowhere, HttpClient())
 
 
-@bodies
 async def test_a_stream_folds_to_the_plain_answer(provider: Provider, case: str) -> None:
     endpoint, body = BODIES[case]
     plain, folded = await provider.complete(body, endpoint), await provider.folded(body, endpoint)
@@ -63,7 +60,6 @@ async def test_a_stream_folds_to_the_plain_answer(provider: Provider, case: str)
     assert folded == plain
 
 
-@bodies
 async def test_an_answer_says_what_it_took(provider: Provider, case: str) -> None:
     endpoint, body = BODIES[case]
     usage = (await provider.complete(body, endpoint))["usage"]
@@ -97,13 +93,23 @@ async def test_the_callers_body_is_left_as_it_is(provider: Provider) -> None:
         assert call.body == {"model": "public-1", "messages": call.body["messages"], **before}
 
 
-async def test_embeddings_are_the_same_in_both_encodings(provider: Provider) -> None:
-    floats = await provider.complete({"input": ["a", "b"]}, EMBEDDINGS)
-    packed = await provider.complete({"input": ["a", "b"], "encoding_format": "base64"}, EMBEDDINGS)
+async def test_embeddings_are_the_same_in_both_encodings(embedder: Provider) -> None:
+    floats = await embedder.complete({"input": ["a", "b"]}, EMBEDDINGS)
+    packed = await embedder.complete({"input": ["a", "b"], "encoding_format": "base64"}, EMBEDDINGS)
     assert [entry["index"] for entry in floats["data"]] == [0, 1]
     for plain, coded in zip(floats["data"], packed["data"], strict=True):
         data = base64.b64decode(coded["embedding"])
         assert struct.unpack(f"<{len(data) // 4}f", data) == pytest.approx(plain["embedding"], abs=1e-6)
+
+
+async def test_an_endpoint_that_a_wire_does_not_have_is_refused(provider: Provider, lacking: str) -> None:
+    body = {"prompt": "Once upon a time", "input": "x"}
+    with pytest.raises(UpstreamRefused) as plain:
+        await provider.complete(body, lacking)
+    with pytest.raises(UpstreamRefused):
+        await provider.folded(body, lacking)
+    assert lacking in plain.value.message
+    assert plain.value.status == 400
 
 
 FAILURES: dict[int, tuple[type[PenstockError], ...]] = {
