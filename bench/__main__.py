@@ -16,7 +16,7 @@ from bench.report import page
 from bench.rounds import warm
 from bench.subjects import ROOT, Fleet, Subject
 
-PARTS = ("plain", "chunks", "latency", "memory", "imports", "dynamodb")
+PARTS = ("plain", "chunks", "latency", "memory", "imports", "dynamodb", "limits")
 RESULTS = ROOT / "bench" / "RESULTS.md"
 
 
@@ -44,8 +44,8 @@ def main() -> int:
 def measure(fleet: Fleet, effort: Effort, only: tuple[str, ...] | list[str]) -> Findings:
     """Start the subjects and go through the parts."""
     found = Findings()
-    gateway = fleet.gateway()
-    subjects = [gateway, fleet.hello(), fleet.pass_through()]
+    gateway, hello = fleet.gateway(), fleet.hello()
+    subjects = [gateway, hello, fleet.pass_through()]
     if nginx := fleet.nginx():
         subjects.append(nginx)
     else:
@@ -67,7 +67,13 @@ def measure(fleet: Fleet, effort: Effort, only: tuple[str, ...] | list[str]) -> 
         endpoint = fleet.moto()
         part("imports", lambda: found.imports.update(parts.measure_imports(endpoint, effort)))
         part("dynamodb", lambda: _dynamodb(found, fleet, gateway, endpoint, effort))
+    part("limits", lambda: _limits(found, fleet, gateway, hello, effort))
     return found
+
+
+def _limits(found: Findings, fleet: Fleet, gateway: Subject, hello: Subject, effort: Effort) -> None:
+    found.limits = parts.measure_limits(fleet, gateway, hello, effort)
+    found.admission = parts.measure_admission(effort)
 
 
 def _dynamodb(found: Findings, fleet: Fleet, gateway: Subject, endpoint: str, effort: Effort) -> None:

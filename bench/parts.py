@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench import imports
+from bench import admission, imports
 from bench.clock import resident_mib
 from bench.rounds import Rounds, in_turns, p50_ms, p99_ms, plain, streamed, warm
-from bench.subjects import Fleet, Subject
+from bench.subjects import DYNAMO, LIMITS, Fleet, Subject
 
 UNPACED, NULLS = "as fast as it can", '1 ms apart, with "usage": null'
 PACES = {UNPACED: 0.0, "1 ms apart": 1.0, "5 ms apart": 5.0, NULLS: 1.0}
@@ -45,6 +45,8 @@ class Findings:
     memory: dict[str, float] = field(default_factory=dict)
     imports: dict[bool, dict[str, tuple[float, float]]] = field(default_factory=dict)
     dynamodb: Rounds | None = None
+    limits: Rounds | None = None
+    admission: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def measure_plain(fleet: Fleet, subjects: Sequence[Subject], effort: Effort) -> dict[int, Rounds]:
@@ -90,6 +92,18 @@ def measure_imports(dynamodb: str, effort: Effort) -> dict[bool, dict[str, tuple
 def measure_dynamodb(fleet: Fleet, gateway: Subject, endpoint: str, effort: Effort) -> Rounds:
     """The gateway with its state in DynamoDB, in turns with the one on SQLite."""
     credentials: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-    other = fleet.gateway(f"dynamodb://bench?endpoint={endpoint}", credentials)
+    other = fleet.gateway(f"dynamodb://bench?endpoint={endpoint}", credentials, name=DYNAMO)
     warm(fleet, [other])
     return in_turns(fleet, [gateway, other], plain(seconds=effort.seconds, settle=0.5), effort.rounds)
+
+
+def measure_limits(fleet: Fleet, gateway: Subject, hello: Subject, effort: Effort) -> Rounds:
+    """Plain requests through gateways with limits, in turns with the one that has none and a bare uvicorn."""
+    limited = [fleet.gateway(name=name, limits=limits) for name, limits in LIMITS.items()]
+    warm(fleet, limited)
+    return in_turns(fleet, [gateway, hello, *limited], plain(seconds=effort.seconds, settle=0.5), effort.rounds)
+
+
+def measure_admission(effort: Effort) -> dict[str, tuple[float, float]]:
+    """µs of CPU to admit and settle a request in process, and calls to the store for each."""
+    return admission.measure(effort.rounds)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.imports import BARE
 from bench.parts import UNPACED, Effort, Findings
 from bench.rounds import Figure, Rounds, chunk_us, chunks_per_second, per_second, request_us
-from bench.subjects import DIRECT, DYNAMO, GATEWAY, HELLO, NGINX, PASS_THROUGH, ROOT
+from bench.subjects import DIRECT, DYNAMO, GATEWAY, HELLO, LIMITS, NGINX, PASS_THROUGH, ROOT
 
 REFERENCES = (HELLO, PASS_THROUGH, NGINX)
 BUDGET_REQUEST, BUDGET_CHUNK, BUDGET_MEMORY = 250, 10, 90
@@ -32,6 +32,7 @@ def page(found: Findings, effort: Effort) -> str:
         _memory(found),
         _imports(found),
         _dynamodb(found),
+        _limits(found),
         _method(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -241,6 +242,31 @@ def _dynamodb(found: Findings) -> str:
 Plain requests on 32 connections, the tables in moto's server: {ratio:.2f} times the CPU of SQLite.
 
 {_table(["", "µs of CPU", "requests/s"], rows)}"""
+
+
+def _limits(found: Findings) -> str:
+    if found.limits is None:
+        return ""
+    rounds = found.limits
+    rows = [["off", _cells(rounds, GATEWAY, request_us, ".0f"), "1.00 ×", "", ""]]
+    for name in LIMITS:
+        ratio, added = rounds.ratio(name, GATEWAY, request_us), rounds.added(name, GATEWAY, HELLO, request_us)
+        more = rounds.typical(name, request_us) - rounds.typical(GATEWAY, request_us)
+        rows.append(
+            [name, _cells(rounds, name, request_us, ".0f"), f"{ratio:.2f} ×", f"{more:+.0f}", f"{added:+.2f} ×"]
+        )
+    alone = [[name, f"{us:.1f}", f"{calls:.4f}"] for name, (us, calls) in found.admission.items()]
+    return f"""## Limits
+
+Plain requests on 32 connections through a gateway with limits that refuse nothing, state in SQLite; one address and one
+key, as fast as it can, so that a block lasts for some thousand requests.
+
+{_table(["", "µs of CPU", "of off", "µs more", f"more, of {HELLO}"], rows)}
+
+Admission alone, in process over a store in memory, one request after the other: finding its terms and its need, reserve
+and settle.
+
+{_table(["", "µs of CPU", "calls to the store"], alone)}"""
 
 
 def _method() -> str:

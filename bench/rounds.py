@@ -37,6 +37,11 @@ class Rounds:
         pairs = zip(self.tallies[name], self.tallies[to], strict=True)
         return median(figure(one) / figure(other) for one, other in pairs)
 
+    def added(self, name: str, over: str, to: str, figure: Figure) -> float:
+        """The median of what one takes more than another within each round, as a part of a third one's."""
+        threes = zip(self.tallies[name], self.tallies[over], self.tallies[to], strict=True)
+        return median((figure(one) - figure(other)) / figure(third) for one, other, third in threes)
+
 
 def in_turns(fleet: Fleet, subjects: Sequence[Subject], job: Job, rounds: int) -> Rounds:
     """Load every subject once a round, each round beginning with another one."""

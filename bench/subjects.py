@@ -25,10 +25,23 @@ PATIENCE = 60.0
 
 GATEWAY, DIRECT, HELLO, PASS_THROUGH, NGINX = "penstock", "direct", "uvicorn", "fastapi+httpx", "nginx"
 DYNAMO = "penstock on DynamoDB"
+EXACT, LEASED, LEASED_MONEY = "exact", "leased", "leased, with tokens and a budget"
+
+MANY = 10**9
+OFF = "limits: {enabled: false}"
+_ALL = ", ".join(f"{scope}: {{requests_per_minute: {MANY}}}" for scope in ("gateway", "endpoint", "address"))
+LIMITS = {
+    EXACT: f"limits: {{{_ALL}, key: {{requests_per_minute: {MANY}}}, lease_from: {MANY + 1}}}",
+    LEASED: f"limits: {{{_ALL}, key: {{requests_per_minute: {MANY}}}}}",
+    LEASED_MONEY: f"limits: {{{_ALL}, key: {{requests_per_minute: {MANY}, tokens_per_minute: {MANY}}}}}\n"
+    "budgets: {key: {daily: 100000}}",
+}
+"""The scopes of the defaults, with numbers that refuse nothing."""
 
 CONFIG = """\
 auth: {{mode: keys}}
-limits: {{enabled: false}}
+{limits}
+prices: [{{provider: double, input: 1, output: 1}}]
 providers:
   - name: double
     type: openai
@@ -114,13 +127,19 @@ class Fleet:
 
     # the subjects
 
-    def gateway(self, state: str | None = None, environment: Mapping[str, str] | None = None) -> Subject:
+    def gateway(
+        self,
+        state: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        name: str = GATEWAY,
+        limits: str = OFF,
+    ) -> Subject:
         """Penstock as it is served: a key of its own store, SQLite state unless told, its ledger and its log."""
-        name = GATEWAY if state is None else DYNAMO
-        folder = self.folder / name.replace(" ", "-")
+        folder = self.folder / name.replace(" ", "-").replace(",", "")
         folder.mkdir()
         config = folder / "config.yaml"
-        config.write_text(CONFIG.format(port=self.direct.port, model=MODEL), encoding="utf-8")
+        config.write_text(CONFIG.format(port=self.direct.port, model=MODEL, limits=limits), encoding="utf-8")
         place = ["--config", str(config), "--state", state or f"sqlite:///{folder}/state.db"]
         outside = clean_environment() | dict(environment or {})
         penstock = [sys.executable, "-m", "penstock"]
