@@ -21,13 +21,15 @@ ALLOWED: dict[str, tuple[str, ...] | None] = {
     "insufficient_quota": None,
     "restarting": None,
     "state_unavailable": None,
+    "provider_unavailable": None,
     "upstream_timeout": None,
     "upstream_unavailable": (ERROR, CUT),
     "upstream_protocol_error": (CUT,),
     "upstream_busy": (BUSY,),
 }
 """How an answer may end, and what the upstream must have done for it: ``None`` where that does not matter. The state
-is busy with eight processes, and the machine with more: requests may come to their end for both."""
+is busy with eight processes, and the machine with more: requests may come to their end for both. And a gateway that has
+seen enough errors in a row leaves the upstream alone for a moment."""
 
 
 class Load:

@@ -93,7 +93,7 @@ class _Work:
                 await self._leaving()
         except Gone:
             gone = True
-        call.produced = call.tokens
+        call.produced += call.tokens
         if gone:
             raise Gone
         message = {"role": "assistant", "content": "word " * call.tokens}
