@@ -13,6 +13,7 @@ from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
 from penstock.schema.model import ModelCard, Registry
 from penstock.schema.outcome import Outcome
 from penstock.schema.usage import UsageLine
+from penstock.schema.worker import Load, Worker
 
 
 class Store(Protocol):
@@ -86,6 +87,22 @@ class Store(Protocol):
 
     async def prune_outcomes(self, before: float) -> int:
         """Forget outcomes that started before; answers how many (0 where the backend's own TTL does it)."""
+        ...
+
+    async def register_worker(self, worker: Worker) -> None:
+        """Keep a worker, in the place of any earlier generation of its id."""
+        ...
+
+    async def beat_worker(self, id: str, generation: str, state: str, load: Load, *, until: float) -> Worker | None:
+        """Renew a worker's lease and load; ``None`` if it is not known, or another generation is. Draining stays."""
+        ...
+
+    async def drain_worker(self, id: str) -> Worker | None:
+        """Send a worker no more requests; ``None`` if it is not known."""
+        ...
+
+    async def list_workers(self, now: float) -> list[Worker]:
+        """Every worker, by id; those that are gone for an hour more."""
         ...
 
     async def load_registry(self) -> Registry:

@@ -1,5 +1,5 @@
-"""State in six DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for another
-server that speaks like it."""
+"""State in seven DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
+another server that speaks like it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from penstock.errors import SettingsError
-from penstock.stores.dynamodb import acts, jobs, keys, limits, outcomes, registry
+from penstock.stores.dynamodb import acts, jobs, keys, limits, outcomes, registry, workers
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
@@ -21,13 +21,16 @@ TABLES = {
     "jobs": jobs.TABLE,
     "acts": acts.TABLE,
     "limits": limits.TABLE,
+    "workers": workers.TABLE,
 }
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _ENDPOINT = re.compile(r"https?://[^/\s]+/?")
 
 
-class DynamoStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits):
+class DynamoStore(
+    keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits, workers.Workers
+):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 
     def __init__(self, db: Connection) -> None:

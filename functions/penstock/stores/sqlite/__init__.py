@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from penstock.errors import SettingsError
-from penstock.stores.sqlite import acts, jobs, keys, limits, outcomes, registry
+from penstock.stores.sqlite import acts, jobs, keys, limits, outcomes, registry, workers
 from penstock.stores.sqlite.connection import Connection
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _SCHEME = "sqlite:///"
 
 
-class SqliteStore(keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits):
+class SqliteStore(
+    keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits, workers.Workers
+):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
     def __init__(self, db: Connection) -> None:
@@ -46,5 +48,6 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
             f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db",
             setting="PENSTOCK_STATE_URL",
         )
-    tables = keys.TABLES + outcomes.TABLES + registry.TABLES + jobs.TABLES + acts.TABLES + limits.TABLES
+    parts = (keys, outcomes, registry, jobs, acts, limits, workers)
+    tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(Path(path), tables))
