@@ -47,7 +47,7 @@ def need_of(request: Request, terms: Sequence[Terms], prices: Sequence[Price | N
         request.cap = cap
     for each in terms:
         for rate in each.tokens:
-            if completion >= rate.per_minute:
+            if completion * rate.interval >= rate.depth:
                 raise too_large(rate, prompt + completion)
     seconds = max(request.deadline - asyncio.get_running_loop().time(), 0.0)
     nanos = max((price.bound(prompt, completion, seconds=seconds) for price in known), default=0) if pays else 0
@@ -68,12 +68,9 @@ def prompt_guess(request: Request) -> int:
 
 
 def asked(request: Request) -> int | None:
-    """Tokens that one answer may have by the request's own word; ``None`` if it does not say."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = request.body.get(name)
-        if isinstance(value, int):
-            return max(value, 0)
-    return None
+    """Tokens that one answer may have by the request's own word, by the larger of two; ``None`` if it does not say."""
+    said = (request.body.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    return max((max(value, 0) for value in said if isinstance(value, int)), default=None)
 
 
 def answers(request: Request) -> int:

@@ -19,7 +19,9 @@ SHARE = 8
 
 @dataclass(slots=True)
 class Block:
-    """What is left of a block. ``ends`` is on the monotonic clock, in nanoseconds; ``size`` is what it began with."""
+    """What is left of a block. It ends at ``ends`` on the monotonic clock, in nanoseconds, and no later than at
+    ``until`` since the epoch: the first one stands still while the machine sleeps. ``size`` is what it began with.
+    """
 
     terms: Terms
     hold: Hold | None
@@ -27,6 +29,7 @@ class Block:
     tokens: int
     nanos: int
     ends: int
+    until: int
     size: int
     under_way: int = 0
     retired: bool = False
@@ -48,6 +51,7 @@ class Leases:
             or block.retired
             or not block.requests
             or time.monotonic_ns() >= block.ends
+            or time.time_ns() >= block.until
             or (terms.tokens and block.tokens < need.tokens)
             or (terms.budget and block.nanos < need.nanos)
         ):
@@ -71,6 +75,8 @@ class Leases:
 
     def turn(self, terms: Terms) -> asyncio.Lock:
         """The lock under which a block of this meter is asked for."""
+        if len(self._turns) >= CAPACITY:
+            self._forget()
         return self._turns.setdefault(terms.block, asyncio.Lock())
 
     def size(self, terms: Terms, need: Need) -> int:
@@ -80,15 +86,15 @@ class Leases:
         if last is not None:
             wanted = last.size * 2 if time.monotonic_ns() < last.ends else last.size - last.requests
         most = [LARGEST]
-        most += ((rate.depth - terms.lease) // SHARE // rate.interval for rate in terms.requests)
+        most += (rate.depth // SHARE // rate.interval for rate in terms.requests)
         if need.tokens:
-            most += ((rate.depth - terms.lease) // SHARE // (rate.interval * need.tokens) for rate in terms.tokens)
+            most += (rate.depth // SHARE // (rate.interval * need.tokens) for rate in terms.tokens)
         if terms.budget and need.nanos:
             most += (ceiling // SHARE // need.nanos for _, ceiling in terms.budget.ceilings(time.time()))
         return max(1, min(wanted, *most))
 
-    def open(self, terms: Terms, claim: Claim, hold: Hold | None, size: int, began: int) -> None:
-        """Spend from this block from now on; ``began`` is when it was asked for, on the monotonic clock."""
+    def open(self, terms: Terms, claim: Claim, hold: Hold | None, size: int, *, now: int, began: int) -> None:
+        """Spend from this block from now on. It was asked for at ``now``, and at ``began`` on the monotonic clock."""
         last = self._blocks.get(terms.block)
         if last is not None:
             self._retire(last)
@@ -96,7 +102,8 @@ class Leases:
             self._forget()
         drawn = zip(claim.draws[len(terms.requests) :], terms.tokens, strict=True)
         tokens = min((draw.cost // rate.interval for draw, rate in drawn), default=0)
-        block = self._blocks[terms.block] = Block(terms, hold, size, tokens, claim.nanos, began + terms.lease, size)
+        ends, until = began + terms.lease, now + terms.lease
+        block = self._blocks[terms.block] = Block(terms, hold, size, tokens, claim.nanos, ends, until, size)
         if hold is not None:
             asyncio.get_running_loop().call_later(terms.lease / SECOND, self._retire, block)
 
@@ -114,7 +121,9 @@ class Leases:
     def _forget(self) -> None:
         """Let go of blocks that nobody spends from any more."""
         now = time.monotonic_ns()
-        self._blocks = {name: block for name, block in self._blocks.items() if block.ends > now}
+        for name, block in list(self._blocks.items()):
+            if block.ends <= now:
+                self._retire(self._blocks.pop(name))
         self._turns = {name: turn for name, turn in self._turns.items() if turn.locked() or name in self._blocks}
 
     def _retire(self, block: Block) -> None:

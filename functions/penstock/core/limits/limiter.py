@@ -210,7 +210,8 @@ class Limiter:
                 reservation.holds.append((each, hold))
                 reservation.slots = reservation.slots or bool(hold.slots)
         for number, each in enumerate(blocks, len(single)):
-            self._leases.open(each, claims[number], holds[number], sizes[number - len(single)], began)
+            size = sizes[number - len(single)]
+            self._leases.open(each, claims[number], holds[number], size, now=now, began=began)
         late = [each for each in blocks if not self._take(each, reservation)]
         if late:  # the store took longer to answer than a block lasts
             await self._ask(request, terms, late, [], reservation)

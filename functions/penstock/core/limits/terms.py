@@ -16,6 +16,8 @@ GATEWAY, ENDPOINT, KEY, OWNER, ADDRESS = "gateway", "endpoint", "key", "owner", 
 
 LEASE = SECOND
 """The longest that a block of permits may be spent after it was granted, in nanoseconds."""
+BURST = 16
+"""A rate of requests is leased only if it allows as many at once: out of fewer, no block would be worth taking."""
 IDLE = 2 * 3600
 """Seconds after which a meter without a budget may be forgotten: longer than any request may take."""
 KEPT = 40 * 86400
@@ -52,7 +54,8 @@ Rates = tuple[tuple[Rated, ...], tuple[Rated, ...]]
 class Terms:
     """What holds on one meter. With ``leased``, permits are taken in blocks that are good for ``lease`` nanoseconds.
 
-    ``block`` tells blocks of one meter apart that draw on different rates.
+    ``block`` tells blocks of one meter apart that draw on different rates. Where any process may hold a block, rates
+    are less deep for everybody, by as much as comes back while it lasts: spent at its very end, it is within the limit.
     """
 
     scope: str
@@ -63,7 +66,7 @@ class Terms:
     slots: int | None = None
     budget: Budget | None = None
     leased: bool = False
-    lease: int = LEASE
+    lease: int = 0
 
     @property
     def held(self) -> bool:
@@ -72,19 +75,13 @@ class Terms:
 
     def leases(self, need: Need) -> bool:
         """Whether such a request is taken out of a block: one that is larger than a block may be asks for itself."""
-        return self.leased and all(need.tokens * rate.interval <= rate.depth - self.lease for rate in self.tokens)
+        return self.leased and all(need.tokens * rate.interval <= rate.depth for rate in self.tokens)
 
     def claim(self, need: Need, now: int, *, block: int = 0) -> Claim:
-        """What such a request asks of the meter, or a ``block`` of so many.
-
-        A block asks for less than may be taken at once, by as much as comes back while it lasts: spent at its very end,
-        it is still within the limit.
-        """
-        count, headroom = (block, self.lease) if block else (1, 0)
-        draws = [Draw(rate.name, rate.interval * count, rate.depth - headroom) for rate in self.requests]
-        for rate in self.tokens:
-            depth = rate.depth - headroom
-            draws.append(Draw(rate.name, min(need.tokens * count * rate.interval, depth), depth))
+        """What such a request asks of the meter, or a ``block`` of so many."""
+        count = block or 1
+        draws = [Draw(rate.name, rate.interval * count, rate.depth) for rate in self.requests]
+        draws += (Draw(r.name, min(need.tokens * count * r.interval, r.depth), r.depth) for r in self.tokens)
         ceilings = self.budget.ceilings(now / SECOND) if self.budget else ()
         return Claim(
             self.meter,
@@ -128,10 +125,11 @@ class Plan:
     def shared(self, endpoint: str) -> Terms | None:
         """What holds for all callers of an endpoint together, on the one meter of the house."""
         own = self.endpoints.get(endpoint, self.endpoint)
-        one = _rates(self.gateway, REQUESTS, TOKENS, GATEWAY)
-        two = _rates(own, f"{REQUESTS} {endpoint}", f"{TOKENS} {endpoint}", ENDPOINT)
+        slots = self.gateway.concurrency
+        one, lease = self._leased(_rates(self.gateway, REQUESTS, TOKENS, GATEWAY), slots)
+        two, other = self._leased(_rates(own, f"{REQUESTS} {endpoint}", f"{TOKENS} {endpoint}", ENDPOINT), slots)
         rates = one[0] + two[0], one[1] + two[1]
-        return self._terms(GATEWAY, GATEWAY, rates, slots=self.gateway.concurrency, block=endpoint)
+        return self._terms(GATEWAY, GATEWAY, rates, min(lease, other), slots=slots, block=endpoint)
 
     def of_caller(self, caller: Caller) -> tuple[Terms, ...]:
         """What holds for the caller's key and its owner."""
@@ -150,15 +148,23 @@ class Plan:
         return self._of(ADDRESS, f"{ADDRESS}#{_neighbourhood(address)}", self.address, NO_BUDGET)
 
     def _of(self, scope: str, meter: str, limits: Limits, budget: Budget) -> Terms | None:
-        return self._terms(
-            scope, meter, _rates(limits, REQUESTS, TOKENS, scope), slots=limits.concurrency, budget=budget
-        )
+        rates, lease = self._leased(_rates(limits, REQUESTS, TOKENS, scope), limits.concurrency)
+        return self._terms(scope, meter, rates, lease, slots=limits.concurrency, budget=budget)
+
+    def _leased(self, rates: Rates, slots: int | None) -> tuple[Rates, int]:
+        """Rates as deep as they are where blocks may be held, and for how long one may be: 0 where none may."""
+        if slots or any(r.per_minute < self.lease_from or r.depth < BURST * r.interval for r in rates[0]):
+            return rates, 0
+        lease = min([LEASE, *(rate.depth // 4 for rate in rates[0] + rates[1])])
+        requests, tokens = (tuple(rate._replace(depth=rate.depth - lease) for rate in each) for each in rates)
+        return (requests, tokens), lease
 
     def _terms(
         self,
         scope: str,
         meter: str,
         rates: Rates,
+        lease: int,
         *,
         slots: int | None,
         budget: Budget = NO_BUDGET,
@@ -168,10 +174,7 @@ class Plan:
         money = None if budget == NO_BUDGET else budget
         if not (requests or tokens or slots or money):
             return None
-        settles = bool(tokens or money)
-        busy = all(rate.per_minute >= self.lease_from for rate in requests)
-        leased = busy and not slots and (self.long_lived if settles else bool(requests))
-        lease = min([LEASE, *(rate.depth // 4 for rate in requests + tokens)])
+        leased = bool(lease) and (self.long_lived or not (tokens or money))
         return Terms(scope, meter, f"{meter} {block}", requests, tokens, slots, money, leased, lease)
 
 
