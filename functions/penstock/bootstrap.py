@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from penstock import plugs, telemetry
+from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.jobs import Housekeeper, JobRunner
 from penstock.core.keys import Keyring
@@ -37,7 +38,8 @@ def build(settings: Settings) -> House:
     client = HttpClient()
     store = build_store(settings, client)
     configured, sources, spare = _deployments(settings)
-    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare)
+    fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
+    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare, fleet=fleet)
     ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
     prices = Catalog(document.prices)
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
@@ -52,6 +54,7 @@ def build(settings: Settings) -> House:
         store=store,
         keyring=Keyring(store, settings.keys, required=document.auth.mode == "keys"),
         registry=registry,
+        fleet=fleet,
         ledger=ledger,
         prices=prices,
         limiter=limiter,
@@ -87,6 +90,11 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     return house, Housekeeper(house.store, house.registry)
+
+
+def _workplace(settings: Settings) -> Workplace:
+    workers = settings.document.workers
+    return Workplace(settings.credentials.get(workers.api_key_env or ""), workers.priority, workers.timeout)
 
 
 def _router(document: Document) -> Router:

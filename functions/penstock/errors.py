@@ -21,6 +21,7 @@
     │   └── UpstreamRefused         4xx  it says that the request itself is wrong: passed on, never retried
     ├── NoDeploymentAvailable       503  every candidate failed; carries the attempts
     ├── ClassifierError             503
+    ├── NotConfigured               501  this gateway was not set up for it
     ├── Restarting                  503  this process is being stopped
     ├── StateError                  503  the store cannot answer
     │   └── StateConflict           a named condition did not hold
@@ -215,6 +216,13 @@ class ClassifierError(PenstockError):
 
     status = 503
     code = "classifier_error"
+
+
+class NotConfigured(PenstockError):
+    """This gateway could do it, but was not set up for it; the message says how."""
+
+    status = 501
+    code = "not_configured"
 
 
 class Restarting(PenstockError):

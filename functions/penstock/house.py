@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
@@ -25,6 +26,7 @@ class House:
     store: Store
     keyring: Keyring
     registry: ModelRegistry
+    fleet: Fleet
     ledger: Ledger
     prices: Catalog
     limiter: Limiter

@@ -15,6 +15,8 @@ from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
 
 DEFAULT_STATE = "sqlite:///.penstock/state.db"
+SHORTEST = 16
+"""Characters of a fleet's secret at least."""
 KEY_VARIABLES = ("ROUTER_API_KEY", "ROUTER_ALLOWED_API_KEYS", "API_KEYS")
 
 
@@ -23,7 +25,8 @@ class Settings:
     """All that a process is told, once and for good.
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
-    variable that holds them. ``door`` names the Lambda function, or is empty on a server.
+    variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
+    on a server.
     """
 
     state_url: str = DEFAULT_STATE
@@ -33,6 +36,7 @@ class Settings:
     document: Document = field(default_factory=Document)
     keys: Mapping[str, Caller] = field(default_factory=dict)
     credentials: Mapping[str, Secret] = field(default_factory=dict)
+    fleet_secret: Secret | None = None
 
 
 def load(
@@ -60,6 +64,7 @@ def load(
         keys=_keys(document, environ),
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith("_API_KEY")}
         | _named(document, environ, path),
+        fleet_secret=_fleet_secret(environ),
     )
 
 
@@ -118,6 +123,13 @@ def _keys(document: Document, environ: Mapping[str, str]) -> dict[str, Caller]:
     return found
 
 
+def _fleet_secret(environ: Mapping[str, str]) -> Secret | None:
+    secret = environ.get("PENSTOCK_FLEET_SECRET", "")
+    if secret and len(secret) < SHORTEST:
+        raise SettingsError(f"must have at least {SHORTEST} characters", setting="PENSTOCK_FLEET_SECRET")
+    return Secret(secret) if secret else None
+
+
 def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[str, Secret]:
     """The credentials that providers name; a variable that is not set is an error, unless the provider is off."""
     found = {}
@@ -128,6 +140,10 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
         if not environ.get(name):
             message = f"the environment variable {name} is not set: set it, or write 'enabled: false'"
             raise fault(path, ["providers", number, "api_key_env"], message)
+        found[name] = Secret(environ[name])
+    if name := document.workers.api_key_env:
+        if not environ.get(name):
+            raise fault(path, ["workers", "api_key_env"], f"the environment variable {name} is not set")
         found[name] = Secret(environ[name])
     return found
 

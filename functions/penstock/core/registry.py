@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from penstock.core.fleet import Fleet
 from penstock.core.ports import Connection, Store
 from penstock.errors import ModelNotFound, PenstockError, StateConflict, StateError
 from penstock.schema.model import Deployment, ModelCard, Registry
@@ -19,6 +20,7 @@ AGAIN = 30.0
 BELIEVED = 5.0
 """Seconds for which the registry read from the store is believed."""
 ASKING = 3.0
+CAPACITY = 10_000
 NEVER = float("-inf")
 
 
@@ -27,7 +29,7 @@ class ModelRegistry:
 
     ``configured`` are deployments with a fixed model. ``sources`` are providers whose models are discovered: a
     deployment each with an empty model name. ``connect`` makes the connection to a deployment. ``spare`` deployments
-    serve only while there are no others.
+    serve only while there are no others. Workers of the ``fleet`` come and go by their own word.
     """
 
     def __init__(
@@ -38,13 +40,15 @@ class ModelRegistry:
         connect: Callable[[Deployment], Connection],
         *,
         spare: Sequence[Deployment] = (),
+        fleet: Fleet | None = None,
     ) -> None:
         self._store = store
         self._configured = tuple(configured)
         self._spare = tuple(spare)
+        self._fleet = fleet
         self._sources = {source.provider: source for source in sources}
         self._connect = connect
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[tuple[str, str], Connection] = {}
         self._shared = Registry()
         self._read_at = self._asked_at = NEVER
         self._reloading: asyncio.Task[None] | None = None
@@ -56,6 +60,8 @@ class ModelRegistry:
         """The deployments of a public model, best first. Raises ``ModelNotFound``, naming what there is."""
         await self._recent()
         found = self._deployments.get(model)
+        if self._fleet is not None and self._fleet.exists and (workers := await self._fleet.serving(model)):
+            return tuple(sorted((*workers, *(found or ())), key=lambda place: place.priority))
         if found is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
             found = self._deployments.get(model)
@@ -68,9 +74,12 @@ class ModelRegistry:
 
     def connection(self, deployment: Deployment) -> Connection:
         """The connection to a deployment, made at its first use."""
-        connection = self._connections.get(deployment.id)
+        place = deployment.id, deployment.base_url  # a worker may come back elsewhere
+        connection = self._connections.get(place)
         if connection is None:
-            connection = self._connections[deployment.id] = self._connect(deployment)
+            if len(self._connections) >= CAPACITY:
+                self._connections.clear()
+            connection = self._connections[place] = self._connect(deployment)
         return connection
 
     async def cards(self) -> list[ModelCard]:
@@ -78,7 +87,10 @@ class ModelRegistry:
         await self._recent()
         if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
-        return [self._cards[name] for name in sorted(self._cards)]
+        cards = dict(self._cards)
+        for model, worker in (await self._fleet.models()).items() if self._fleet else ():
+            cards.setdefault(model, ModelCard(model, "fleet", worker.engine, int(worker.registered_at)))
+        return [cards[name] for name in sorted(cards)]
 
     async def refresh(self) -> Registry:
         """Ask every provider for its models, all at once, and publish what is new."""

@@ -187,6 +187,18 @@ class PriceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """What is added to what workers say of themselves: the variable that holds their engines' key, and their rank."""
+
+    api_key_env: str | None = None
+    priority: int = 1
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """In which order places of one priority are tried."""
 
@@ -259,6 +271,7 @@ class Document:
     request: Bounds = Bounds()
     logging: Logging = Logging()
     providers: list[Provider] | None = None
+    workers: Workers = Workers()
     routing: Routing = Routing()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     limits: LimitSection = field(default_factory=LimitSection)

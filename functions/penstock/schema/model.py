@@ -15,6 +15,7 @@ class Deployment:
     """One place that serves one public model name. Times in seconds.
 
     ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
+    ``reported`` is the number of requests that a worker said it has, of all gateways together.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Deployment:
     weight: int = 1
     retries: int = 0
     retry_delay: float = 1.0
+    reported: int = 0
     timeout: float = 300.0
     connect_timeout: float = 5.0
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())

@@ -31,8 +31,8 @@ class Place:
 
     @property
     def load(self) -> float:
-        """Calls under way for each unit of weight."""
-        return self.under_way / self.deployment.weight
+        """Calls under way for each unit of weight: this process's own, or all that a worker said it has."""
+        return max(self.under_way, self.deployment.reported) / self.deployment.weight
 
     def available(self, now: float) -> bool:
         """Whether there is no reason to leave it alone."""
