@@ -116,6 +116,7 @@ def test_any_message_can_be_cleaned_and_is_clean_then(message: str) -> None:
 
 STATUSES: dict[int, type[UpstreamError]] = {
     400: UpstreamRefused,
+    402: UpstreamUnavailable,
     404: UpstreamUnavailable,
     408: UpstreamTimeout,
     409: UpstreamRefused,
@@ -150,6 +151,16 @@ def test_a_refused_credential_is_our_fault_and_not_the_callers(status: int) -> N
     assert error.message == "first does not accept our credential"
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(402, "Payment required"), (402, "Insufficient Balance"), (400, "Your credit balance is too low to access it.")],
+)
+def test_an_empty_purse_is_our_fault_and_not_the_callers(status: int, message: str) -> None:
+    error = fault(status, {}, to_json({"error": {"message": message}}), PLACE, OPENAI)
+    assert type(error) is UpstreamUnavailable
+    assert error.message == "first has no credit left for our key"
+
+
 def test_a_full_queue_of_sglang_is_busy() -> None:
     assert type(fault(503, {}, b"", PLACE, SGLANG)) is UpstreamBusy
 
@@ -181,6 +192,8 @@ def test_a_number_for_a_code_is_none() -> None:
         "This model's maximum context length is 8192 tokens. However, you requested 9000",
         "Requested token count exceeds the model's maximum context length of 1024 tokens.",
         "the request exceeds the available context window",
+        "prompt is too long: 209000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000",
     ],
 )
 def test_an_overflow_has_openais_code(message: str) -> None:
