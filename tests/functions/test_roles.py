@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock import plugs
+from penstock.core import fleet
 from penstock.core.keys import new_key
 from penstock.schema.job import Job
 from penstock.schema.meter import Claim
@@ -21,7 +22,8 @@ from tests.functions import adapter, doors, dynamodb, runtime_api, template
 
 LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:BatchWriteItem")}
 """When outcomes had to wait for the store, they are written together."""
-REPEATED_WRITES = {("outcomes", "dynamodb:GetItem"), ("jobs", "dynamodb:GetItem")}
+FLEET_SECRET = Secret("a-secret-of-the-fleet")
+REPEATED_WRITES = {(kind, "dynamodb:GetItem") for kind in ("outcomes", "jobs", "workers")}
 """When a condition fails, the item is read to learn whether this very call had written it."""
 DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
@@ -37,7 +39,7 @@ def wire() -> Iterator[dynamodb.Wire]:
 
 @pytest.fixture
 def on_dynamodb(given: dict[str, str], wire: dynamodb.Wire) -> dict[str, str]:
-    return {**given, "PENSTOCK_STATE_URL": wire.state_url}
+    return {**given, "PENSTOCK_STATE_URL": wire.state_url, "PENSTOCK_FLEET_SECRET": FLEET_SECRET.reveal()}
 
 
 def allowed(function: str) -> set[tuple[str, str]]:
@@ -69,6 +71,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         stranger = doors.presenting(doors.event("http_api_models"), "a-key-that-only-the-store-could-know")
         assert door.call(stranger)["statusCode"] == 401
         administer(door)
+        work(door)
     assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES)
 
 
@@ -127,6 +130,22 @@ def administer(door: doors.Door) -> None:
         event = doors.event("http_api_make_key") | {"httpMethod": method, "path": where}
         event["body"] = json.dumps(body) if body else None
         assert door.call(event)["statusCode"] == 200, (method, where)
+
+
+def work(door: doors.Door) -> None:
+    """Let a worker register, say that it is there, and leave."""
+    worker = {"id": "gpu-1", "generation": "g1", "url": "http://10.0.0.5:30000", "models": ["llama"]}
+    for path, body, status in (
+        ("/v1/workers", worker, 201),
+        ("/v1/workers/gpu-1/heartbeat", {"generation": "g1"}, 200),
+        ("/v1/workers/gpu-1/drain", {}, 200),
+    ):
+        text = json.dumps(body)
+        signature = fleet.sign(FLEET_SECRET, "POST", path, text.encode(), int(time.time()))
+        event = doors.event("http_api_make_key") | {"path": path, "body": text}
+        event["headers"] = {**event["headers"], "x-penstock-signature": signature}
+        event["multiValueHeaders"] = {**event["multiValueHeaders"], "x-penstock-signature": [signature]}
+        assert door.call(event)["statusCode"] == status, path
 
 
 async def make_admin(state_url: str) -> None:
