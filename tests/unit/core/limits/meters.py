@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -116,6 +116,15 @@ class MeterStore:
     def _leave(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let others run until it is so."""
+    async with asyncio.timeout(5):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
 
 
 def a_request(key: str = "k", *, owner: str = "", endpoint: str = CHAT, seconds: float = 60.0, **more: Any) -> Request:
