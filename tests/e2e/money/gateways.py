@@ -25,11 +25,13 @@ class Gateway:
     killed: int = 0
     leaving: bool = False
 
-    async def ready(self) -> Gateway:
-        """Wait until it answers."""
+    async def ready(self) -> bool:
+        """Wait until it answers; ``False`` if it could not begin, because the store was too busy just then."""
         end = time.monotonic() + PATIENCE
         while True:
-            assert self.server.process.poll() is None, f"a gateway ended by itself: {self.server.err[-2000:]}"
+            if self.server.process.poll() is not None:
+                assert "answer" in self.server.err, f"a gateway ended by itself: {self.server.err[-2000:]}"
+                return False
             assert time.monotonic() < end, f"a gateway did not start: {self.server.err[-2000:]}"
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
@@ -37,7 +39,12 @@ class Gateway:
                 await asyncio.sleep(0.05)
                 continue
             writer.close()
-            return self
+            return True
+
+    @property
+    def excused(self) -> bool:
+        """Whether it could not write down all that it knew: it was killed, or says that the store did not answer."""
+        return bool(self.killed) or "for the store" in self.server.err
 
     def kill(self) -> None:
         """End it as a power cut does."""
@@ -71,14 +78,18 @@ class Fleet:
         """Start all of them."""
         await asyncio.gather(*(self.start() for _ in range(self._size)))
 
-    async def start(self) -> Gateway:
+    async def start(self) -> None:
         """Start one more, and let clients know once it answers."""
-        folder = self._folder / f"gateway-{next(self._number)}"
-        folder.mkdir()
-        gateway = Gateway(Server(folder, self._config, "--state", self._state))
-        self.all.append(gateway)
-        self.up.append(await gateway.ready())
-        return gateway
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            folder = self._folder / f"gateway-{next(self._number)}"
+            folder.mkdir()
+            gateway = Gateway(Server(folder, self._config, "--state", self._state))
+            self.all.append(gateway)
+            if await gateway.ready():
+                self.up.append(gateway)
+                return
+        raise AssertionError("no gateway can begin: the store does not answer")
 
     async def torment(self, dice: random.Random, pause: float) -> None:
         """Kill one of them after a ``pause`` of about so many seconds, start another in its place, without end."""

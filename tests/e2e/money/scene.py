@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from penstock.core.keys import generate, new_key
 from penstock.core.ports import Store
 from penstock.schema.limit import NANO, Budget, Limits, stated
-from penstock.schema.meter import Hold, Meter
+from penstock.schema.meter import SECOND, Hold, Meter
 from tests.e2e.money.calls import INPUT, MODEL, OUTPUT, Call, Client
 from tests.e2e.money.gateways import TIMEOUT
 
@@ -49,6 +49,8 @@ class Scale:
         return Budget(**{name: value / self.dollars for name, value in (stated(budget) or {}).items()})
 
 
+DEAD = 20 * SECOND
+"""So long before a hold expires its request has been over for long: its process will not come back to it."""
 RATES = ("requests_per_minute", "burst", "tokens_per_minute")
 
 
@@ -86,14 +88,14 @@ async def clients(store: Store, scale: Scale) -> list[Client]:
 
 @dataclass(slots=True)
 class Account:
-    """A meter with a budget, and whose calls are paid from it. ``lost`` are holds that were ended as spent."""
+    """A meter with a budget, and whose calls are paid from it. ``lost`` are holds that nobody settles any more."""
 
     meter: str
     clients: Sequence[Client]
     budget: Budget
     slots: int | None
     exact: bool
-    lost: list[Hold] = field(default_factory=list)
+    lost: dict[str, Hold] = field(default_factory=dict)
 
     def calls(self, every: Sequence[Call]) -> list[Call]:
         """Its calls that came to the upstream."""
@@ -109,6 +111,7 @@ class Account:
     def look(self, meter: Meter, now: int) -> None:
         """What must hold of the meter whenever somebody looks; ``now`` is a moment after it was read."""
         holds = meter.holds.values()
+        self.lost |= {hold.id: hold for hold in holds if hold.expires < now + DEAD}
         assert meter.slots == sum(hold.slots for hold in holds), meter
         assert meter.slots <= (self.slots or 0), meter
         for window, spent in meter.spent.items():

@@ -124,6 +124,8 @@ class _Work:
         return {"prompt_tokens": call.prompt, "completion_tokens": call.produced, "total_tokens": total}
 
     def _event(self, **fields: Any) -> None:
+        if self._writer.transport.is_closing():
+            raise Gone
         data = b"data: " + json.dumps({**IDENTITY, "object": "chat.completion.chunk", **fields}).encode() + b"\n\n"
         self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
