@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.core.keys import record_act
+from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Administrator, Here, administrator
 from penstock.errors import Authentication, InvalidRequest, NotConfigured, NotFound
 from penstock.schema.model import MODEL_NAME
 from penstock.schema.worker import LEASE, Load, Worker
 
-router = APIRouter(prefix="/v1/workers", tags=["workers"])
+router = LazyRouter(prefix="/v1/workers", tags=["workers"])
 
 BEAT = LEASE / 3
 """Seconds between two heartbeats: two may be lost."""

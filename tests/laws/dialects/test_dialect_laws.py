@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter
 
 from penstock import plugs
 from penstock.dialects._exchange import LazyRouter, WireRouter
@@ -47,9 +46,8 @@ def test_every_hot_route_is_put_to_these_laws() -> None:
 @pytest.mark.parametrize("name", ROUTERS)
 def test_every_dialect_is_a_router(name: str) -> None:
     router = ROUTERS[name]
-    assert isinstance(router, APIRouter)
-    if isinstance(router, LazyRouter):
-        router.make()
+    assert isinstance(router, LazyRouter), "one that makes its routes at import adds a tenth to a function's cold start"
+    router.make()
     assert router.routes
 
 
