@@ -18,6 +18,7 @@ from penstock.providers import anthropic
 from penstock.schema.model import Deployment
 from penstock.schema.request import CHAT
 from tests.wire import gateway as gateways
+from tests.wire.pieces import Pieces
 from tests.wire.test_anthropic import ANSWER, SONNET, provider
 from tests.wire.upstream import Call, Script, Upstream, answering
 
@@ -114,29 +115,6 @@ FOLDED = {
         {"type": "function", "id": "toolu_2", "function": {"name": "time", "arguments": "{}"}},
     ],
 }
-
-
-class Pieces:
-    """A client, and the answer it gets: bytes in these pieces, and then their end."""
-
-    status = 200
-
-    def __init__(self, *pieces: bytes, kind: str = "text/event-stream; charset=utf-8") -> None:
-        self._pieces = [piece for piece in pieces if piece]
-        self.headers = {"content-type": kind}
-
-    async def send(self, *_: Any, **__: Any) -> Pieces:
-        return self
-
-    async def chunk(self) -> bytes:
-        return self._pieces.pop(0) if self._pieces else b""
-
-    async def read(self, limit: int = 0) -> bytes:
-        whole, self._pieces = b"".join(self._pieces), []
-        return whole
-
-    def close(self) -> None:
-        pass
 
 
 async def batches(*pieces: bytes) -> AsyncIterator[list[bytes]]:

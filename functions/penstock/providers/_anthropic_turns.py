@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from penstock.core.json import parse
+from penstock.providers._content import called, image_url, inline
 from penstock.providers._line import refused
 
 Block = dict[str, Any]
 
-_DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
 _NO_ID = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -73,16 +72,8 @@ def _thought(block: Any) -> Block | None:
 
 
 def _call(call: dict[str, Any], place: str) -> Block:
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise refused(f"{place}: is no call of a function.", place)
-    try:
-        arguments = parse(function.get("arguments") or "{}")
-    except (ValueError, TypeError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise refused(f"{place}.function.arguments: must be a JSON object, written as text.", place)
-    return {"type": "tool_use", "id": _id(call.get("id"), place), "name": function["name"], "input": arguments}
+    name, arguments = called(call, place)
+    return {"type": "tool_use", "id": _id(call.get("id"), place), "name": name, "input": arguments}
 
 
 def _result(message: dict[str, Any], place: str) -> Block:
@@ -117,8 +108,7 @@ def _part(part: dict[str, Any], place: str) -> Block:
     if kind in ("text", "refusal") and isinstance(part.get(kind), str):
         return {"type": "text", "text": part[kind]}
     if kind == "image_url":
-        image = part.get("image_url")
-        return {"type": "image", "source": _source(image.get("url") if isinstance(image, dict) else image, place)}
+        return {"type": "image", "source": _source(image_url(part), place)}
     file = part.get("file")
     if kind == "file" and isinstance(file, dict) and file.get("file_data"):
         title = {"title": file["filename"]} if isinstance(file.get("filename"), str) else {}
@@ -130,7 +120,7 @@ def _source(url: Any, place: str) -> Block:
     """Where the bytes of an image or a document are."""
     if isinstance(url, str) and url.startswith(("https://", "http://")):
         return {"type": "url", "url": url}
-    found = _DATA.fullmatch(url) if isinstance(url, str) else None
+    found = inline(url)
     if found is None:
         raise refused(f"{place}: must be an http:// or https:// address, or data:…;base64,…", place)
-    return {"type": "base64", "media_type": found[1], "data": found[2]}
+    return {"type": "base64", "media_type": found[0], "data": found[1]}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import datetime
 from typing import Any
 
 from penstock.core.json import parse, write
@@ -20,6 +22,14 @@ MAX_LIST = 4 * 1024 * 1024
 def refused(message: str, param: str) -> UpstreamRefused:
     """What a caller is told who asks for what a vendor's wire has no words for; ``param`` names the field."""
     return UpstreamRefused(message, status=400, param=param, upstream_code=InvalidRequest.code)
+
+
+def seconds(date: Any) -> int:
+    """A date as seconds since 1970; now, where there is none or it is not known."""
+    try:
+        return int(datetime.fromisoformat(date).timestamp()) or int(time.time())
+    except (TypeError, ValueError):
+        return int(time.time())
 
 
 class Line:

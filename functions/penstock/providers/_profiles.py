@@ -63,7 +63,7 @@ PROFILES = {
             window=True,
         ),
         Profile("vllm", port=8000, always_stream=True, window=True),
-        Profile("ollama", port=11434, base_url="http://127.0.0.1:11434/v1"),
+        Profile("ollama", plug="ollama", port=11434, base_url="http://127.0.0.1:11434", busy=frozenset({429, 503})),
         Profile("infinilm", always_stream=True),
         Profile("anthropic", plug="anthropic", base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY"),
         Profile("xai", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any
 
 from penstock.core.fold import read_chunk
@@ -15,7 +13,7 @@ from penstock.errors import UpstreamError, UpstreamProtocolError
 from penstock.outbound import HttpClient, Response
 from penstock.providers._anthropic_answer import Events, answer
 from penstock.providers._anthropic_request import messages_request
-from penstock.providers._line import MAX_ERROR, Line, refused
+from penstock.providers._line import MAX_ERROR, Line, refused, seconds
 from penstock.providers._profiles import PROFILES
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT
@@ -98,7 +96,7 @@ class Anthropic:
             id=entry["id"],
             owned_by=self._deployment.provider,
             provider_type=self._deployment.kind,
-            created=_seconds(entry.get("created_at")),
+            created=seconds(entry.get("created_at")),
             upstream=entry["id"],
             context_window=window if isinstance(window, int) else None,
         )
@@ -138,11 +136,3 @@ class Anthropic:
             return self._error_in(self._line.document(await response.read(MAX_ERROR))) or cut
         except UpstreamProtocolError:
             return cut
-
-
-def _seconds(date: Any) -> int:
-    """A date as seconds since 1970; now, where there is none or it is not known."""
-    try:
-        return int(datetime.fromisoformat(date).timestamp()) or int(time.time())
-    except (TypeError, ValueError):
-        return int(time.time())
