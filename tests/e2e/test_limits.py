@@ -31,6 +31,8 @@ prices:
   - {provider: crawling, input: 1000, output: 1000}
   - {provider: simulated, input: 1, output: 2}
 """
+LONG = "la " * 60
+"""Half a minute's song at two words a second: nobody waits for its end."""
 FREE = PROVIDERS + "limits: {gateway: {}, endpoint: {}, address: {}}\n"
 
 
@@ -185,7 +187,7 @@ def test_a_slot_is_free_as_soon_as_its_request_has_ended(server: Server) -> None
 def test_a_second_request_at_a_time_is_refused_and_an_abandoned_one_frees_its_slot(server: Server) -> None:
     key = a_key(server, limits={"concurrency": 1})
     with server.client(key) as client:
-        with client.stream("POST", "/v1/chat/completions", json=chat("a b c d e f", model="crawl", stream=True)) as one:
+        with client.stream("POST", "/v1/chat/completions", json=chat(LONG, model="crawl", stream=True)) as one:
             assert one.status_code == 200
             next(one.iter_lines())
             refused = ask(server, key)
@@ -231,7 +233,7 @@ def test_keys_of_one_owner_share_the_owners_budget(tmp_path: Path) -> None:
 def test_an_abandoned_stream_is_paid_for_as_far_as_it_came(server: Server) -> None:
     key = a_key(server, budget={"total": 100})
     with server.client(key) as client:
-        words = chat("a b c d e f g h", model="crawl", stream=True, max_tokens=50)
+        words = chat(LONG, model="crawl", stream=True, max_tokens=50)
         with client.stream("POST", "/v1/chat/completions", json=words) as stream:
             lines = stream.iter_lines()
             for _ in range(4):
