@@ -47,6 +47,9 @@ class Model:
     max_running: int = 32
     max_queued: int = 64
     start_seconds: int = 900
+    idle_seconds: int = 300
+    min_containers: int = 0
+    max_containers: int = 2
     flags: tuple[str, ...] = ()
 
     @property
@@ -150,11 +153,21 @@ def _check(where: str, model: Model) -> None:
         raise LaunchError(f"{where} needs `model`: a Hugging Face id or a directory.")
     if model.kind not in KINDS:
         raise LaunchError(f"{where} kind is {model.kind!r}, and must be one of {', '.join(KINDS)}.")
-    for field in ("gpu_count", "tensor_parallel", "max_running", "max_queued", "start_seconds"):
+    for field in (
+        "gpu_count",
+        "tensor_parallel",
+        "max_running",
+        "max_queued",
+        "start_seconds",
+        "idle_seconds",
+        "max_containers",
+    ):
         if getattr(model, field) < 1:
             raise LaunchError(f"{where} {field} must be at least 1.")
     if model.tensor_parallel > model.gpu_count:
         raise LaunchError(f"{where} splits over {model.tensor_parallel} GPUs, and gpu_count is {model.gpu_count}.")
+    if not 0 <= model.min_containers <= model.max_containers:
+        raise LaunchError(f"{where} min_containers is {model.min_containers}, and must be 0 to {model.max_containers}.")
     if not 0 <= model.memory_fraction < 1:
         raise LaunchError(f"{where} memory_fraction is {model.memory_fraction}, and must be below 1.")
 

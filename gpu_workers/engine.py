@@ -109,12 +109,13 @@ class Engine:
 
     def _relay_output(self) -> None:
         assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            line = raw.decode("utf-8", "replace").rstrip()
-            for secret in self._secrets:
-                line = line.replace(secret, "***")
-            self._last.append(line)
-            print(line, file=sys.stderr, flush=True)
+        with self._process.stdout as words:
+            for raw in words:
+                line = raw.decode("utf-8", "replace").rstrip()
+                for secret in self._secrets:
+                    line = line.replace(secret, "***")
+                self._last.append(line)
+                print(line, file=sys.stderr, flush=True)
 
     def _status(self, path: str) -> int:
         """The status of a GET; 0 while nobody answers."""

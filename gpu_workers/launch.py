@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
+import contextlib
 import json
 import os
 import shlex
@@ -68,8 +68,15 @@ class Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
+
+    def __enter__(self) -> Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._again)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
 
     def _again(self) -> None:
         (self.insisted if self.asked.is_set() else self.asked).set()
@@ -79,53 +86,38 @@ async def run(options: Options, environment: Mapping[str, str], companion: Compa
     """Serve until a signal, or the engine's end; its exit status. Raises `LaunchError` if it never served."""
     check_weights(options.model, environment)
     check_port(options.host, options.port)
-    stop = Stop()
     keys = {"api-key": environment.get(CALLER_KEY, ""), "admin-api-key": environment.get(ADMIN_KEY, "")}
     inherited = {name: value for name, value in environment.items() if name not in {CALLER_KEY, ADMIN_KEY}}
     started = time.monotonic()
-    with secret_flags(keys) as secret:
-        line = command(options.model, options.host, options.port, options.flags) + secret
-        engine = Engine.start(line, inherited, options.url, keys["api-key"], keys.values())
-        try:
-            serving = await _start(engine, options, stop)
-        except BaseException:
-            engine.kill()
-            raise
-    try:
-        if serving is not None:
-            _say_ready(engine, options, serving, time.monotonic() - started)
-            await companion.joined(options.model, options.url)
-            return await _until_end(engine, options, stop, companion)
-        unserved = dataclasses.replace(options, drain_within=UNSERVED_SECONDS)
-        return await _until_end(engine, unserved, stop, Companion())
-    finally:
-        engine.kill()
+    with Stop() as stop, contextlib.ExitStack() as ending:
+        with secret_flags(keys) as secret:
+            line = command(options.model, options.host, options.port, options.flags) + secret
+            engine = Engine.start(line, inherited, options.url, keys["api-key"], keys.values())
+            ending.callback(engine.kill)
+            first_answer = await _start(engine, options, stop)
+        if first_answer is None:
+            return await _until_end(engine, UNSERVED_SECONDS, stop, Companion())
+        _say_ready(engine, options, first_answer, time.monotonic() - started)
+        await companion.joined(options.model, options.url)
+        return await _until_end(engine, options.drain_within, stop, companion)
 
 
 async def _start(engine: Engine, options: Options, stop: Stop) -> float | None:
     """How many seconds the first answer took; None when a signal came before it."""
     first = asyncio.create_task(_first_answer(engine, options))
     ended, asked = asyncio.create_task(engine.ended()), asyncio.create_task(stop.asked.wait())
-    try:
-        await asyncio.wait({first, ended, asked}, timeout=options.ready_within, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            return None
-        if ended.done():
-            status = ended.result()
-            raise LaunchError(
-                f"the engine ended with status {status} before it was ready. Its last lines:\n{engine.last_lines}",
-                status or 1,
-            )
-        if not first.done():
-            raise LaunchError(
-                f"the engine was not ready after {options.ready_within:g} s (--ready-within). "
-                f"Its last lines:\n{engine.last_lines}",
-                1,
-            )
+    await asyncio.wait({first, ended, asked}, timeout=options.ready_within, return_when=asyncio.FIRST_COMPLETED)
+    for task in (first, ended, asked):
+        task.cancel()
+    if asked.done():
+        return None
+    if first.done() and not (first.exception() and ended.done()):
         return first.result()
-    finally:
-        for task in (first, ended, asked):
-            task.cancel()
+    if ended.done():
+        what, status = f"ended with status {ended.result()} before it was ready", ended.result() or 1
+    else:
+        what, status = f"was not ready after {options.ready_within:g} s (--ready-within)", 1
+    raise LaunchError(f"the engine {what}. Its last lines:\n{engine.last_lines}", status)
 
 
 async def _first_answer(engine: Engine, options: Options) -> float:
@@ -133,14 +125,14 @@ async def _first_answer(engine: Engine, options: Options) -> float:
     return await engine.warm_up(options.model)
 
 
-async def _until_end(engine: Engine, options: Options, stop: Stop, companion: Companion) -> int:
+async def _until_end(engine: Engine, drain_within: float, stop: Stop, companion: Companion) -> int:
     ended, asked = asyncio.create_task(engine.ended()), asyncio.create_task(stop.asked.wait())
     await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
     if ended.done():
         _say(f"the engine ended by itself with status {ended.result()}. Its last lines:\n{engine.last_lines}")
     else:
-        await _drain(engine, options, stop, companion, ended)
+        await _drain(engine, drain_within, stop, companion, ended)
     try:
         await asyncio.wait_for(companion.left(), LEAVE_SECONDS)
     except (OSError, TimeoutError) as error:
@@ -148,7 +140,7 @@ async def _until_end(engine: Engine, options: Options, stop: Stop, companion: Co
     return await ended
 
 
-async def _drain(engine: Engine, options: Options, stop: Stop, companion: Companion, ended: asyncio.Task[int]) -> None:
+async def _drain(engine: Engine, within: float, stop: Stop, companion: Companion, ended: asyncio.Task[int]) -> None:
     """Nobody sends new calls, then the engine ends its last one: in this order, because it accepts calls to its end."""
     insisted = asyncio.create_task(stop.insisted.wait())
     leaving = asyncio.create_task(companion.leaving())
@@ -158,11 +150,9 @@ async def _drain(engine: Engine, options: Options, stop: Stop, companion: Compan
     elif error := leaving.exception():
         _say(f"the gateway could not be told that the engine drains: {error!r}")
     engine.drain()
-    await asyncio.wait({ended, insisted}, timeout=options.drain_within, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({ended, insisted}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
-        why = (
-            "told twice to end" if insisted.done() else f"still busy after {options.drain_within:g} s (--drain-within)"
-        )
+        why = "told twice to end" if insisted.done() else f"still busy after {within:g} s"
         _say(f"the engine is killed: {why}")
         engine.kill()
     insisted.cancel()
