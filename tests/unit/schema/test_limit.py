@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from penstock.schema.limit import PERIODS, Budget, Limits, window, window_ends
 
 
-def at(*moment: int) -> float:
-    return datetime(*moment, tzinfo=UTC).timestamp()
+def at(year: int, month: int, day: int, *time: int) -> float:
+    return datetime(year, month, day, *time, tzinfo=UTC).timestamp()  # type: ignore[arg-type,misc]
 
 
 @pytest.mark.parametrize(

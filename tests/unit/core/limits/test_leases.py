@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -84,7 +85,8 @@ async def test_a_block_is_settled_once_when_its_last_request_has_ended(clock: Cl
     room = Room(key_terms(Limits(tokens_per_minute=6000), Budget(total=1)), clock)
     room.open(4)
     one, two = room.take(), room.take()
-    assert one is two is not None
+    assert one is two
+    assert one is not None
     room.leases.put_back(one, ONE, tokens=4, nanos=30)
     room.leases.close()
     room.leases.close()
@@ -122,8 +124,7 @@ async def test_meters_that_nobody_asks_for_are_forgotten_and_their_holds_settled
     settled: list[Settlement] = []
     those = Leases(settled.append)
     for number in range(20):
-        terms = key_terms(FAST, Budget(total=1))
-        terms = Terms(*(getattr(terms, name) for name in terms.__slots__[:2]), f"block {number}", budget=terms.budget)
+        terms = replace(key_terms(FAST, Budget(total=1)), block=f"block {number}")
         those.turn(terms)
         claim = terms.claim(ONE, clock.time_ns(), block=1)
         hold = claim.hold(f"{number}", clock.time_ns() + SECOND)

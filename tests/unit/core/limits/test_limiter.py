@@ -196,6 +196,15 @@ async def test_a_block_that_came_too_late_is_no_hold_of_its_requests(store: Mete
     assert store.kept.meter("key#k").spent == {"total": 90}
 
 
+async def test_a_refused_request_gives_back_what_it_took_of_a_block(store: MeterStore) -> None:
+    those = limiter(store, key_budget=Budget(total=1e-6), owner=EXACT)
+    for _ in range(3):
+        those.settle(await admit(those, a_request(owner="o")), tokens=0, nanos=10)
+    assert await as_many_as_go(those, owner="o") == 0
+    await those.close()
+    assert (store.kept.meter("key#k").spent, store.kept.meter("key#k").holds) == ({"total": 30}, {})
+
+
 async def test_headers_tell_the_tightest_rates(store: MeterStore, clock: Clock) -> None:
     those = limiter(store, key=Limits(requests_per_minute=60, burst=3, tokens_per_minute=600), gateway=FAST)
     request = a_request()

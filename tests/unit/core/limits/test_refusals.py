@@ -45,8 +45,8 @@ def test_a_budget_says_what_is_left_and_when_it_is_renewed() -> None:
     error, _, kind = told(("2026-11-21", None, 1_000_000))
     assert isinstance(error, BudgetExceeded)
     assert error.message == (
-        "You exceeded your current quota: of the daily budget of this API key, $0.001 is left, and this request may cost"
-        " $0.0015. It is renewed at 2026-11-22T00:00:00Z."
+        "You exceeded your current quota: of the daily budget of this API key, $0.001 is left, and this request may"
+        " cost $0.0015. It is renewed at 2026-11-22T00:00:00Z."
     )
     assert kind == "daily budget"
 
