@@ -19,12 +19,14 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from penstock.core.fold import fold
 from penstock.providers._anthropic_answer import Events, answer
+from penstock.providers._anthropic_turns import conversation
 from penstock.schema.request import CHAT
 from tests.wire import gateway as gateways
 from tests.wire.gateway import KEY, PATIENCE
 from tests.wire.upstream import Call, Upstream
 
 RECORDED = Path(__file__).parents[3] / "shared" / "traffic" / "recorded.jsonl.gz"
+OWN = ("type", "thinking", "signature", "data", "id", "name", "input")
 HELLO = [{"role": "user", "content": "Hello"}]
 
 pytestmark = pytest.mark.skipif(not RECORDED.exists(), reason=f"recorded provider traffic is not there: {RECORDED}")
@@ -150,6 +152,32 @@ async def test_a_message_and_its_events_are_the_same_answer(stream: bool) -> Non
         for document in (plain, folded):
             document.pop("created")
         assert folded == plain, named(row)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_an_answer_that_is_sent_back_is_told_as_it_was_said(
+    tmp_path: Path, upstream: Upstream, stream: bool
+) -> None:
+    chosen = rows(stream=stream)
+    for row, completion in zip(chosen, await ours(tmp_path, upstream, chosen), strict=True):
+        sent_back = {"role": "assistant", **completion.choices[0].message.model_dump(exclude_none=True)}
+        _, turns = conversation([*HELLO, sent_back, {"role": "user", "content": "Go on."}])
+        assert own_blocks(turns[1]["content"]) == own_blocks((await vendors(row))["content"]), named(row)
+
+
+def own_blocks(blocks: list[Row]) -> list[Row]:
+    """What the model itself thought, said and asked for, its words put together after its thoughts."""
+    text = "".join(block["text"] for block in blocks if block["type"] == "text").rstrip()
+    kept = [
+        {
+            name: block[name]
+            for name in ("type", "thinking", "signature", "data", "id", "name", "input")
+            if name in block
+        }
+        for block in blocks
+        if block["type"] in ("thinking", "redacted_thinking", "tool_use")
+    ]
+    return [*kept, {"type": "text", "text": text}]
 
 
 async def chunks(message: Row) -> AsyncGenerator[list[bytes], None]:
