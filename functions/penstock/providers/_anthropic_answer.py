@@ -33,7 +33,7 @@ def answer(message: Document) -> Document:
         finish = _FINISHES.get(message["stop_reason"], "stop")
         choice = {"index": 0, "message": _message(blocks, message), "logprobs": None, "finish_reason": finish}
         return {**_top(message, "chat.completion"), "choices": [choice], "usage": usage(message["usage"])}
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise UpstreamProtocolError(_SHAPE) from None
 
 
@@ -111,7 +111,7 @@ class Events:
         reader = getattr(self, f"_on_{event.get('type')}", None)
         try:
             return [to_json(chunk) for chunk in reader(event)] if reader else []
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UpstreamProtocolError(_SHAPE) from None
 
     def _on_message_start(self, event: Document) -> list[Document]:

@@ -70,7 +70,7 @@ class Speech:
             if line.get("done"):
                 chunks += self._end(line)
             return [to_json(chunk) for chunk in chunks]
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UpstreamProtocolError(_SHAPE) from None
 
     def _deltas(self, message: Document) -> list[Document]:
@@ -125,7 +125,7 @@ def embeddings(document: Document, model: str, *, packed: bool) -> Document:
     try:
         vectors = [_pack(vector) if packed else vector for vector in document["embeddings"]]
         tokens = document.get("prompt_eval_count") or 0
-    except (KeyError, TypeError, struct.error):
+    except (KeyError, TypeError, ValueError, struct.error):
         raise UpstreamProtocolError(_SHAPE) from None
     data = [{"object": "embedding", "index": number, "embedding": vector} for number, vector in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
