@@ -223,8 +223,11 @@ class Stories(RuleBasedStateMachine):
         for each in running[pick % len(running) :][:times] if running else ():
             each.cost = each.need.nanos * percent // 100
             for _ in range(1 + again):
-                each.process.limiter.settle(each.reservation, tokens=each.need.tokens * percent // 100, nanos=each.cost)
+                self.loop.run_until_complete(self.settle(each, each.need.tokens * percent // 100))
         self.call_soon()
+
+    async def settle(self, granted: Granted, tokens: int) -> None:
+        granted.process.limiter.settle(granted.reservation, tokens=tokens, nanos=granted.cost or 0)
 
     @rule(seconds=st.sampled_from([0.001, 0.01, 0.05, 0.1, 0.25, 0.3, 1.0, 1.0, 4.0, 30.0]))
     def time_passes(self, seconds: float) -> None:
@@ -330,7 +333,7 @@ class Stories(RuleBasedStateMachine):
         for each in self.granted:
             if each.process is process and each.cost is None:
                 each.cost = each.need.nanos // 2
-                process.limiter.settle(each.reservation, tokens=each.need.tokens // 2, nanos=each.cost)
+                self.loop.run_until_complete(self.settle(each, each.need.tokens // 2))
         self.let_run()
 
     def serve(self, processes: list[Process]) -> None:
@@ -353,7 +356,7 @@ def test_any_story_keeps_every_limit_and_loses_nothing() -> None:
     run_state_machine_as_test(
         Stories,
         settings=settings(
-            max_examples=20_000 if LONG else 150,
+            max_examples=20_000 if LONG else 100,
             stateful_step_count=80 if LONG else 40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
