@@ -120,13 +120,7 @@ class Jobs(Worker):
     @modal.method()
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """The engine's answer to an OpenAI chat body (or one for embeddings); for a refusal, ``{"error": …}``."""
-        path = "/v1/embeddings" if MODEL.kind == "embedding" else "/v1/chat/completions"
-        try:
-            answer: dict[str, Any] = json.loads(ask(path, {**body, "model": MODEL.name, "stream": False}, CALLER_KEY))
-        except urllib.error.HTTPError as error:
-            said = error.read().decode("utf-8", "replace")
-            return {"error": {"message": said, "type": "upstream_error", "code": error.code}}
-        return answer
+        return completion(body)
 
 
 @app.function(
@@ -137,6 +131,17 @@ def fetch() -> None:
     revision = ["--revision", MODEL.revision] if MODEL.revision else []
     subprocess.run(["hf", "download", MODEL.model, *revision], check=True)
     weights.commit()
+
+
+def completion(body: dict[str, Any]) -> dict[str, Any]:
+    """What the engine in this container answers to ``body``, whole."""
+    path = "/v1/embeddings" if MODEL.kind == "embedding" else "/v1/chat/completions"
+    try:
+        answer: dict[str, Any] = json.loads(ask(path, {**body, "model": MODEL.name, "stream": False}, CALLER_KEY))
+    except urllib.error.HTTPError as error:
+        said = error.read().decode("utf-8", "replace")
+        return {"error": {"message": said, "type": "upstream_error", "code": error.code}}
+    return answer
 
 
 def ask(path: str, body: dict[str, Any], key: str) -> bytes:

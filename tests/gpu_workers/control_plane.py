@@ -95,7 +95,7 @@ class ControlPlane:
         return Empty()
 
     def _AppPublish(self, _: Message) -> Message:
-        return api.AppPublishResponse(url="https://modal.invalid/app")
+        return api.AppPublishResponse(url="https://modal.invalid/app", deployed_at=1.0)
 
     def _MountGetOrCreate(self, _: Message) -> Message:
         return api.MountGetOrCreateResponse(mount_id=self._id("mo"))
@@ -105,6 +105,9 @@ class ControlPlane:
 
     def _MountBatchedCheckExistence(self, _: Message) -> Message:
         return api.MountBatchedCheckExistenceResponse()
+
+    def _VolumeCommit(self, _: Message) -> Message:
+        return api.VolumeCommitResponse(skip_reload=True)
 
     def _VolumeGetOrCreate(self, request: Any) -> Message:
         return api.VolumeGetOrCreateResponse(volume_id=f"vo-{request.deployment_name}")
@@ -124,11 +127,41 @@ class ControlPlane:
         return api.FunctionCreateResponse(
             function_id=f"fu-{name}",
             function=request.function,
-            function_data=api.FunctionData(
-                ranked_functions=[api.FunctionData.RankedFunction(rank=0, function=request.function)]
-            ),
+            function_data=_told(request.function),
             handle_metadata=api.FunctionHandleMetadata(function_name=name),
         )
 
     def _ClassCreate(self, _: Message) -> Message:
         return api.ClassCreateResponse(class_id=self._id("cs"))
+
+    def _ClassGet(self, _: Message) -> Message:
+        return api.ClassGetResponse(class_id="cs-1")
+
+    def _FunctionGet(self, request: Any) -> Message:
+        created = self.functions[request.object_tag]
+        metadata = api.FunctionHandleMetadata(
+            function_name=created.function_name,
+            class_parameter_info=created.class_parameter_info,
+            method_handle_metadata={
+                name: api.FunctionHandleMetadata(function_name=method.function_name, use_method_name=name)
+                for name, method in created.method_definitions.items()
+            },
+        )
+        return api.FunctionGetResponse(
+            function_id=f"fu-{created.function_name}", handle_metadata=metadata, function=_told(created)
+        )
+
+    def _FunctionMap(self, request: Any) -> Message:
+        taken = [api.FunctionPutInputsResponseItem(idx=put.idx, input_id="in-1") for put in request.pipelined_inputs]
+        return api.FunctionMapResponse(function_call_id="fc-1", pipelined_inputs=taken)
+
+    def _FunctionGetOutputs(self, _: Message) -> Message:
+        if self.output is None:
+            return api.FunctionGetOutputsResponse(num_unfinished_inputs=1)
+        done = api.GenericResult(status=api.GenericResult.GENERIC_STATUS_SUCCESS, data=self.output)
+        item = api.FunctionGetOutputsItem(result=done, data_format=api.DATA_FORMAT_PICKLE)
+        return api.FunctionGetOutputsResponse(outputs=[item])
+
+
+def _told(function: Any) -> api.FunctionData:
+    return api.FunctionData(ranked_functions=[api.FunctionData.RankedFunction(rank=0, function=function)])
