@@ -103,6 +103,12 @@ class Fleet:
             raise NoDeploymentAvailable(f"No worker that serves {model!r} is ready.", retry_after=BELIEVED)
         return found
 
+    async def deployments(self) -> list[Deployment]:
+        """A deployment for each model of each worker that may be sent requests now."""
+        await self._recent()
+        now = time.time()
+        return [place for known in self._serving.values() for worker, place in known if worker.routable(now)]
+
     async def models(self) -> dict[str, Worker]:
         """Each model that a worker serves now, and one that does."""
         await self._recent()

@@ -72,6 +72,12 @@ class ModelRegistry:
             )
         return found
 
+    async def places(self) -> list[Deployment]:
+        """Every deployment there is: configured, discovered, and of workers that may be sent requests."""
+        await self._recent()
+        workers = await self._fleet.deployments() if self._fleet else []
+        return [*workers, *(place for places in self._deployments.values() for place in places)]
+
     def connection(self, deployment: Deployment) -> Connection:
         """The connection to a deployment, made at its first use."""
         place = deployment.id, deployment.base_url  # a worker may come back elsewhere

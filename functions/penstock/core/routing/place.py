@@ -17,15 +17,23 @@ LONGEST = 60.0
 
 
 class Place:
-    """One deployment as this process has seen it. Seconds throughout; ``busy_until`` is on the monotonic clock."""
+    """One deployment as this process has seen it. Seconds throughout; ``busy_until`` is on the monotonic clock.
 
-    __slots__ = ("breaker", "busy_until", "deployment", "per_token", "ttft", "under_way")
+    ``ttft``, ``per_token`` and ``seconds`` are moving averages of calls that went well.
+    """
+
+    __slots__ = (
+        *("breaker", "busy_until", "calls", "deployment", "failures", "per_token", "seconds", "ttft", "under_way"),
+    )
 
     def __init__(self, deployment: Deployment, bounds: Bounds) -> None:
         self.deployment = deployment
         self.breaker = Breaker(bounds)
         self.busy_until = 0.0
         self.under_way = 0
+        self.calls = 0
+        self.failures = 0
+        self.seconds: float | None = None
         self.ttft: float | None = None
         self.per_token: float | None = None
 
@@ -41,6 +49,7 @@ class Place:
     def began(self) -> None:
         """A call to it begins."""
         self.under_way += 1
+        self.calls += 1
         self.breaker.began()
 
     def ended(self, error: BaseException | None) -> None:
@@ -50,11 +59,13 @@ class Place:
         if isinstance(error, UpstreamBusy):
             pause = BUSY if error.retry_after is None else min(error.retry_after, LONGEST)
             self.busy_until = max(self.busy_until, now + pause)
+        self.failures += isinstance(error, UpstreamError) and not isinstance(error, UpstreamRefused)
         broken = isinstance(error, UpstreamError) and not isinstance(error, (UpstreamBusy, UpstreamRefused))
         self.breaker.ended(failed=True if broken else None if error is not None else False, now=now)
 
     def answered(self, ttft: float, seconds: float, tokens: int) -> None:
-        """Learn from a call that went well: the time to its first token, and of each after it."""
+        """Learn from a call that went well: the time to its first token, of each after it, and of all."""
+        self.seconds = _moved(self.seconds, seconds)
         self.ttft = _moved(self.ttft, ttft)
         if tokens > 1:
             self.per_token = _moved(self.per_token, (seconds - ttft) / (tokens - 1))
