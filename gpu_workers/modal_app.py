@@ -12,14 +12,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import modal
 
-from catalogue import ADMIN_KEY, CALLER_KEY, LaunchError, find
+from catalogue import ADMIN_KEY, CALLER_KEY, MODELS, LaunchError, find
 
-HERE = Path(__file__).parent
+HERE = MODELS.parent
+INSIDE = "/opt/penstock"
 IMAGE = "lmsysorg/sglang:v0.5.23-runtime"
 PORT = int(os.environ.get("PENSTOCK_PORT", "30000"))
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - Modal's proxy comes from outside the container
@@ -39,12 +39,10 @@ app = modal.App(f"penstock-{MODEL.name}")
 image = (
     modal.Image.from_registry(IMAGE)
     .entrypoint([])
-    .env({"HF_HOME": "/weights", "HF_XET_HIGH_PERFORMANCE": "1", "SGLANG_CACHE_DIR": "/kernels"})
-    .add_local_file(HERE / "models.toml", "/root/models.toml")
-    .add_local_file(HERE / "catalogue.py", "/root/catalogue.py")
-    .add_local_file(HERE / "engine.py", "/root/engine.py")
-    .add_local_file(HERE / "launch.py", "/root/launch.py")
+    .env({"HF_HOME": "/weights", "HF_XET_HIGH_PERFORMANCE": "1", "SGLANG_CACHE_DIR": "/kernels", "PYTHONPATH": INSIDE})
 )
+for name in ("models.toml", "catalogue.py", "engine.py", "launch.py"):
+    image = image.add_local_file(HERE / name, f"{INSIDE}/{name}")
 weights = modal.Volume.from_name("penstock-weights", create_if_missing=True)
 kernels = modal.Volume.from_name("penstock-kernels", create_if_missing=True)
 chosen: dict[str, str | None] = {"PENSTOCK_MODEL": MODEL.name, "PENSTOCK_SNAPSHOT": "1" if SNAPSHOT else "0"}

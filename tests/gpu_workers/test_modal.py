@@ -24,6 +24,7 @@ from tests.gpu_workers.launched import ADMIN, KEY, PATIENCE, WORKERS, rows
 from tests.ports import free_port
 
 ROWS = tomllib.loads((WORKERS / "models.toml").read_text(encoding="utf-8"))
+LAUNCHER = {"models.toml", "catalogue.py", "engine.py", "launch.py"}
 ON_MODAL = [name for name, row in ROWS.items() if "gpu" in row]
 
 
@@ -74,6 +75,11 @@ async def deploy(plane: ControlPlane, **variables: str) -> dict[str, Any]:
     return plane.functions
 
 
+def built(plane: ControlPlane) -> set[str]:
+    """The lines of the recipe of its image."""
+    return {line for layer in plane.requests["ImageGetOrCreate"] for line in layer.image.dockerfile_commands}
+
+
 @pytest.mark.parametrize("name", ON_MODAL)
 async def test_a_deployment_asks_for_what_the_row_says(plane: ControlPlane, name: str) -> None:
     row, created = ROWS[name], await deploy(plane, PENSTOCK_MODEL=name)
@@ -118,10 +124,7 @@ def test_weights_and_kernels_are_kept_in_volumes(deployed: ControlPlane) -> None
         mounts = {mount.mount_path: mount.volume_id for mount in created[name].volume_mounts}
         assert mounts == {"/weights": "vo-penstock-weights", "/kernels": "vo-penstock-kernels"}
     assert [mount.mount_path for mount in created["fetch"].volume_mounts] == ["/weights"]
-    environment_lines = [
-        line for image in plane.requests["ImageGetOrCreate"] for line in image.image.dockerfile_commands
-    ]
-    assert {"ENV HF_HOME=/weights", "ENV SGLANG_CACHE_DIR=/kernels"} <= set(environment_lines)
+    assert {"ENV HF_HOME=/weights", "ENV SGLANG_CACHE_DIR=/kernels"} <= built(deployed)
 
 
 def test_fetching_weights_pays_for_no_gpu(deployed: ControlPlane) -> None:
@@ -133,9 +136,9 @@ def test_the_image_is_the_container_s_with_the_launcher_inside(deployed: Control
     dockerfile = (WORKERS / "container" / "Dockerfile").read_text(encoding="utf-8")
     assert base[0] in dockerfile.splitlines()
     files = {file.filename for mount in deployed.requests["MountGetOrCreate"] for file in mount.files}
-    assert files == {
-        f"/root/{name}" for name in ("catalogue.py", "engine.py", "launch.py", "modal_app.py", "models.toml")
-    }
+    assert {Path(file).name for file in files} == {*LAUNCHER, "modal_app.py"}
+    assert {f"/opt/penstock/{name}" for name in LAUNCHER} <= files
+    assert "ENV PYTHONPATH=/opt/penstock" in built(deployed)
 
 
 @pytest.mark.parametrize(
