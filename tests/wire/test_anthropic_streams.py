@@ -91,7 +91,7 @@ STREAM = (
     stop(5),
     start(6, type="tool_use", id="toolu_2", name="time", input={}),
     stop(6),
-    ending("tool_use", output_tokens=17, output_tokens_details={"thinking_tokens": 6}),
+    ending("tool_use", input_tokens=None, output_tokens=17, output_tokens_details={"thinking_tokens": 6}),
     END,
 )
 BYTES = framed(*STREAM)

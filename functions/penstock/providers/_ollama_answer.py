@@ -125,7 +125,7 @@ def embeddings(document: Document, model: str, *, packed: bool) -> Document:
     try:
         vectors = [_pack(vector) if packed else vector for vector in document["embeddings"]]
         tokens = document.get("prompt_eval_count") or 0
-    except (KeyError, TypeError, ValueError, struct.error):
+    except (KeyError, OverflowError, TypeError, ValueError, struct.error):
         raise UpstreamProtocolError(_SHAPE) from None
     data = [{"object": "embedding", "index": number, "embedding": vector} for number, vector in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
