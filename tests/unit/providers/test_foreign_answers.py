@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.json import parse
@@ -83,7 +83,8 @@ def test_lines_of_ollamas(lines: list[Any], texts: list[Any]) -> None:
     read(texts, Speech(COMPLETIONS, "req_1").read)
 
 
-@given(spoiled(VECTORS), st.booleans())
+@example(document={"embeddings": [[1e300]]}, packed=True)
+@given(document=spoiled(VECTORS), packed=st.booleans())
 def test_vectors_of_ollamas(document: dict[str, Any], packed: bool) -> None:
     with suppress(UpstreamProtocolError):
         assert "data" in embeddings(document, "m", packed=packed)
