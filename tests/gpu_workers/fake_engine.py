@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         presented = self.headers.get("authorization", "").removeprefix("Bearer ")
         self._note({"path": self.path, "body": body, "key": presented})
         wanted = self.admin if "memory_occupation" in self.path and self.admin else self.key
-        if presented != wanted:
+        if wanted and presented != wanted:
             self._answer(401, {"error": "Unauthorized"})
         elif "mute" in FAULTS:
             self._answer(500, {"message": "no kernel image is available"})

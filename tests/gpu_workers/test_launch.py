@@ -45,9 +45,10 @@ def test_the_keys_reach_the_engine_and_nobody_else(tmp_path: Path) -> None:
         assert httpx.post(f"{launched.url}/v1/chat/completions", json={}, headers=CALLER).status_code == 200
         seen = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert "fake_engine.py" in seen
-        engine_environment = Path(f"/proc/{launched.ready_line['engine_pid']}/environ").read_text(encoding="utf-8")
+        given = Path(f"/proc/{launched.ready_line['engine_pid']}/environ")
+        environment = given.read_text(encoding="utf-8") if sys.platform == "linux" else ""
         left_behind = [path.read_text(errors="replace") for path in tmp_path.rglob("*.yaml")]
-        for place in (seen, engine_environment, launched.out, launched.err, *left_behind):
+        for place in (seen, environment, launched.out, launched.err, *left_behind):
             assert KEY not in place
             assert ADMIN not in place
         assert "'api_key': '***'" in launched.err
