@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from penstock.core.json import to_json
-from penstock.core.limits.bill import bill
+from penstock.core.limits.bill import NOTHING_YET, bill
 from penstock.core.limits.estimate import NOTHING, need_of
 from penstock.core.limits.limiter import Limiter, Reservation
 from penstock.core.metering import Ledger
@@ -65,13 +65,14 @@ class Gateway:
             tries = await self._admit(account)
             while place := await tries.next():
                 deployment = place.deployment
+                await self._renew(account)
                 with _Attempting(account, tries, place):
                     call = account.begin()
                     body, document = await self.registry.connection(deployment).complete(call)
                     request.dropped = call.dropped
+                    account.usage = read_usage(document.get("usage"))
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
                         raise UpstreamProtocolError(f"{deployment.provider} answered 200 without an answer in it")
-                    account.usage = read_usage(document.get("usage"))
                     if document.get("model") != request.model:
                         document["model"] = request.model
                         body = to_json(document)
@@ -88,6 +89,7 @@ class Gateway:
             tries = await self._admit(account)
             while place := await tries.next():
                 deployment = place.deployment
+                await self._renew(account)
                 with _Attempting(account, tries, place):
                     call = account.begin()
                     call.streamed = True
@@ -130,13 +132,27 @@ class Gateway:
         request.slotted = account.reservation.slots
         return Tries(places, request, self._attempts)
 
+    async def _renew(self, account: _Account) -> None:
+        """Reserve again, where an attempt that failed may have to be paid for: what is left may not do for another.
+
+        Raises the failure of that attempt if there is no more.
+        """
+        if not account.owed.tokens or account.need == NOTHING:
+            return
+        account.settle()
+        request = account.request
+        try:
+            account.reservation = await self.limiter.reserve(request, self.limiter.terms(request), account.need)
+        except (RateLimited, BudgetExceeded):
+            raise account.exhausted() from None
+
 
 class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *("_began", "_gateway", "_started", "call", "deployment", "first_at", "last", "need", "relay", "request"),
-        *("reservation", "usage"),
+        *("_began", "_gateway", "_started", "_taken", "call", "deployment", "first_at", "last", "need", "owed"),
+        *("relay", "request", "reservation", "usage"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
@@ -152,6 +168,7 @@ class _Account:
         self.last: UpstreamError | None = None
         self.need = NOTHING
         self.reservation: Reservation | None = None
+        self.owed = self._taken = NOTHING_YET
 
     def __enter__(self) -> _Account:
         return self
@@ -159,16 +176,30 @@ class _Account:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self.reservation is None and isinstance(error, (RateLimited, BudgetExceeded)):
             return  # it is counted; a ledger that kept each refusal would let a flood fill it
-        outcome, tokens = self._outcome(error)
-        self._gateway.ledger.record(outcome)
+        self._gateway.ledger.record(self._outcome(error))
+        self.settle()
+
+    def settle(self) -> None:
+        """End what is reserved with what the attempts under it came to."""
         if self.reservation is not None:
-            self._gateway.limiter.settle(self.reservation, tokens=tokens, nanos=outcome.cost_nanos or 0)
+            self._gateway.limiter.settle(self.reservation, tokens=self.owed.tokens, nanos=self.owed.nanos or 0)
+        self.owed = NOTHING_YET
 
     def begin(self) -> Call:
         """A call of this request, for the next deployment."""
         request = self.request
+        self.usage = self.relay = None
         self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
         return self.call
+
+    def charge(self, error: BaseException | None, seconds: float) -> None:
+        """Make out the bill of the attempt that has ended."""
+        reported = self.usage or (self.relay.usage if self.relay else None)
+        price = self._gateway.prices.price(self.deployment) if self.deployment else None
+        taken = bill(
+            *(self.request, self.need, self.call), reported=reported, price=price, seconds=seconds, error=error
+        )
+        self.owed, self._taken = self.owed.plus(taken), self._taken.plus(taken)
 
     def exhausted(self) -> PenstockError:
         """The error of a request that no deployment could serve: the only one's own, or all of them told."""
@@ -184,16 +215,10 @@ class _Account:
             retry_after=self.last.retry_after if self.last else None,
         )
 
-    def _outcome(self, error: BaseException | None) -> tuple[Outcome, int]:
-        """The outcome, and the tokens to settle."""
+    def _outcome(self, error: BaseException | None) -> Outcome:
         request, now = self.request, time.perf_counter()
         ended, status, code = _ending(error)
         reported = self.usage or (self.relay.usage if self.relay else None)
-        price = self._gateway.prices.price(self.deployment) if self.deployment else None
-        taken = bill(
-            *(request, self.need, self.call),
-            reported=reported, price=price, seconds=now - self._began, error=error,
-        )  # fmt: skip
         return Outcome(
             request_id=request.id,
             started_at=self._started,
@@ -209,10 +234,10 @@ class _Account:
             stream=request.stream,
             attempts=max(1, len(request.attempts) + (ended == OK)),
             ttft=self.first_at - self._began if self.first_at is not None else None,
-            usage=taken.usage,
+            usage=self._taken.usage,
             usage_reported=reported is not None,
-            cost_nanos=taken.nanos,
-        ), taken.tokens
+            cost_nanos=self._taken.nanos,
+        )
 
 
 def _ending(error: BaseException | None) -> tuple[str, int, str]:
@@ -246,6 +271,7 @@ class _Attempting:
         account, place = self._account, self._place
         seconds = time.perf_counter() - self._began
         place.ended(error)
+        account.charge(error, seconds)
         if error is None:
             first = seconds if account.first_at is None else account.first_at - self._began
             place.answered(first, seconds, account.call.payloads if account.call else 0)

@@ -101,7 +101,7 @@ async def end(store: Store, me: int, _: str, start: Start) -> dict[str, Any]:
     if me % 3 == 1:
         verdict = await store.reserve(f"new-{me}", [slot(), money()], now=LATER, expires=LATER + 600 * SECOND)
         return {"granted": not verdict.refusals}
-    return {"late": await store.settle(overdue(holds_of_the_dead()))}
+    return {"late": await store.settle(overdue(holds_of_the_dead(), LATER))}
 
 
 def holds_of_the_dead(count: int = SLOTS) -> list[Hold]:

@@ -191,21 +191,52 @@ async def test_more_than_a_whole_budget_is_never_granted(store: Store) -> None:
 # tokens
 
 
-async def test_tokens_that_were_not_used_come_back(store: Store) -> None:
-    claim = Claim("key#a", draws=(requests(burst=10)._replace(rate="tokens", cost=8 * SECOND),), held=True)
-    assert await granted(store, claim, id="one")
-    assert not await granted(store, claim, id="two")
-    assert await store.settle([Settlement(held(claim, "one"), back=(("tokens", 6 * SECOND),))]) == 1
-    assert (await store.read_meter("key#a")).tats == {"tokens": T0 + 2 * SECOND}
-    assert await granted(store, claim, id="two")
+def tokens(seconds: int = 8) -> Claim:
+    """A claim of tokens that come back in so many seconds, of ten seconds' worth in all."""
+    return Claim("key#a", reserves=(Draw("tokens", seconds * SECOND, 10 * SECOND),), held=True)
+
+
+async def test_tokens_that_were_not_used_are_free_at_once(store: Store) -> None:
+    assert await granted(store, tokens(), id="one")
+    assert not await granted(store, tokens(), id="two")
+    settlement = Settlement(held(tokens(), "one"), used=(("tokens", 2 * SECOND),), at=T0)
+    assert [await store.settle([settlement]) for _ in range(2)] == [1, 0]
+    meter = await store.read_meter("key#a")
+    assert (meter.tats, meter.open) == ({"tokens": T0 + 2 * SECOND}, {"tokens": 0})
+    assert await granted(store, tokens(), id="two")
 
 
 async def test_tokens_beyond_the_estimate_are_owed(store: Store) -> None:
-    claim = Claim("key#a", draws=(requests(burst=10)._replace(rate="tokens", cost=8 * SECOND),), held=True)
-    assert await granted(store, claim, id="one")
-    assert await store.settle([Settlement(held(claim, "one"), back=(("tokens", -4 * SECOND),))]) == 1
-    [refusal] = (await store.reserve("two", [claim], now=T0, expires=LATER)).refusals
+    assert await granted(store, tokens(), id="one")
+    settlement = Settlement(held(tokens(), "one"), used=(("tokens", 12 * SECOND),), at=T0)
+    assert await store.settle([settlement]) == 1
+    [refusal] = (await store.reserve("two", [tokens()], now=T0, expires=LATER)).refusals
     assert refusal.wait == 10 * SECOND
+
+
+async def test_what_is_reserved_of_a_rate_does_not_come_back_with_time(store: Store) -> None:
+    assert await granted(store, tokens(), id="one")
+    later = T0 + 60 * SECOND
+    [refusal] = (await store.reserve("two", [tokens()], now=later, expires=LATER)).refusals
+    assert (refusal.wait, refusal.room) == (None, 2 * SECOND), "time does not help, only the other's end"
+    assert await granted(store, tokens(2), id="two", now=later)
+    assert not await granted(store, tokens(1), now=later)
+    assert await store.settle([Settlement(held(tokens(), "one"), used=(("tokens", 3 * SECOND),), at=later)]) == 1
+    assert [await granted(store, tokens(5), now=later) for _ in range(2)] == [True, False]
+
+
+async def test_reserved_and_taken_tokens_are_together_within_the_rate(store: Store) -> None:
+    for second, (name, used) in enumerate([("one", 4), ("two", 1), ("three", 3)]):
+        now = T0 + second * SECOND
+        assert await granted(store, tokens(4), id=name, now=now)
+        settlement = Settlement(held(tokens(4), name), used=(("tokens", used * SECOND),), at=now)
+        assert await store.settle([settlement]) == 1
+    now = T0 + 2 * SECOND
+    [refusal] = (await store.reserve("four", [tokens(5)], now=now, expires=LATER)).refusals
+    assert (refusal.wait, refusal.room) == (SECOND, 4 * SECOND), "8 were taken, of which 2 have come back"
+    assert await granted(store, tokens(4), now=now, id="four")
+    verdict = await store.reserve("five", [tokens(1)], now=now, expires=LATER)
+    assert verdict.tats == {("key#a", "tokens"): now + 10 * SECOND}
 
 
 # death
@@ -224,6 +255,16 @@ async def test_what_an_expired_hold_may_have_cost_counts_as_spent(store: Store) 
     assert not await granted(store, money(60, 100), now=T0 + SECOND)
     meter = await store.read_meter("key#a")
     assert (meter.spent, meter.holds) == ({"2026-11-21": 60}, {})
+
+
+async def test_what_an_expired_hold_reserved_of_a_rate_counts_as_used(store: Store) -> None:
+    assert await granted(store, tokens(), id="dead", expires=T0 + SECOND)
+    verdict = await store.reserve("alive", [tokens()], now=T0 + SECOND, expires=LATER)
+    assert [refusal.wait for refusal in verdict.refusals] == [6 * SECOND]
+    assert [hold.id for hold in verdict.lost] == ["dead"]
+    meter = await store.read_meter("key#a")
+    assert (meter.tats, meter.open, meter.holds) == ({"tokens": T0 + 9 * SECOND}, {"tokens": 0}, {})
+    assert await granted(store, tokens(), now=T0 + 7 * SECOND)
 
 
 async def test_expired_holds_are_ended_once_by_whoever_looks(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,30 +48,40 @@ def test_a_hold_that_nobody_settled_has_cost_all_that_it_may_have() -> None:
     hold = Hold("one", "m", 10, slots=1, nanos=60, lost=60, windows=("total",))
     meter = Meter(slots=1, spent={"total": 60}, holds={"one": hold})
     assert (meter.expired(9), meter.expired(10)) == ([], [hold])
-    for settlement in overdue(meter.expired(10)):
+    for settlement in overdue(meter.expired(10), 10):
         assert meter.settle(settlement)
     assert (meter.slots, meter.spent) == (0, {"total": 60})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what comes back of an old request counts as room now, though the rate was whole again in between: at most"
-    " what the requests under way had reserved",
-)
 def test_tokens_that_come_back_late_make_no_more_room_than_there_would_have_been() -> None:
     meter, now, used = Meter(), 0, 0
-    claim = Claim("m", (Draw("r", 8 * SECOND, DEPTH),), held=True)
+    claim = Claim("m", reserves=(Draw("r", 8 * SECOND, DEPTH),), held=True)
     old = claim.hold("old", 10**12)
     assert old is not None
     meter.grant(claim, now, old)
     now += 60 * SECOND
-    for settlement in (None, Settlement(old, back=(("r", 8 * SECOND),))):
+    for settlement in (None, Settlement(old, at=now), None):
         if settlement is not None:
             meter.settle(settlement)
         if not meter.refusals(claim, now):
             meter.grant(claim, now, None)
             used += 8 * SECOND
-    assert used <= DEPTH
+    assert used == 8 * SECOND <= DEPTH
+
+
+def test_what_is_open_and_what_was_taken_are_together_within_the_rate() -> None:
+    meter = Meter()
+    claim = Claim("m", reserves=(Draw("r", 4 * SECOND, DEPTH),), held=True)
+    one, two = (claim.hold(name, 10**12) for name in ("one", "two"))
+    assert one is not None
+    assert two is not None
+    for hold in (one, two):
+        meter.grant(claim, 0, hold)
+    [refusal] = meter.refusals(claim, 0)
+    assert (refusal.wait, refusal.room) == (None, DEPTH - 8 * SECOND), "only the end of another helps"
+    meter.settle(Settlement(one, used=(("r", 3 * SECOND),), at=5 * SECOND))
+    assert (meter.tats, meter.open) == ({"r": 8 * SECOND}, {"r": 4 * SECOND})
+    assert meter.fronts(6 * SECOND) == {"r": 12 * SECOND}
 
 
 def test_a_claim_that_no_meter_could_grant_is_told_apart() -> None:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import astuple
 from typing import NamedTuple
 
 from penstock.core.limits.estimate import prompt_guess
 from penstock.core.limits.terms import Need
 from penstock.core.ports import Call
-from penstock.errors import UpstreamTimeout
+from penstock.errors import UpstreamProtocolError, UpstreamTimeout
 from penstock.schema.outcome import Usage
 from penstock.schema.price import Price
 from penstock.schema.request import Request
 
-GONE = (asyncio.CancelledError, GeneratorExit, UpstreamTimeout)
-"""After these the provider may have worked on, and told nobody."""
+GONE = (asyncio.CancelledError, GeneratorExit, UpstreamTimeout, UpstreamProtocolError)
+"""After these the provider may have worked, and told nobody how much."""
 
 
 class Bill(NamedTuple):
-    """What a request took: usage, the tokens to settle, and nano-dollars (``None`` where no price is known)."""
+    """What an attempt took: usage, the tokens to settle, and nano-dollars (``None`` where no price is known)."""
 
     usage: Usage
     tokens: int
     nanos: int | None
+
+    def plus(self, other: Bill) -> Bill:
+        """Both together."""
+        usage = Usage(*(mine + theirs for mine, theirs in zip(astuple(self.usage), astuple(other.usage), strict=True)))
+        nanos = None if self.nanos is None or other.nanos is None else self.nanos + other.nanos
+        return Bill(usage, self.tokens + other.tokens, nanos)
+
+
+NOTHING_YET = Bill(Usage(), 0, 0)
 
 
 def bill(
@@ -41,7 +51,7 @@ def bill(
     reserved, and so it is settled.
     """
     if call is None:
-        return Bill(Usage(), 0, 0)
+        return NOTHING_YET
     usage = reported or Usage()
     if reported is None and call.payloads:
         usage = Usage(prompt_guess(request), call.payloads)

@@ -16,8 +16,12 @@ TEMPLATE = 256
 """Tokens that an engine's chat template may add by itself."""
 TOOLS = 768
 """Tokens that a vendor adds to explain tools to its model."""
-IMAGE = 4096
-"""Tokens of one image at most."""
+IMAGE = 50_000
+"""Tokens of one image at most: gpt-4o-mini counts 48,169 for the largest."""
+USUAL_IMAGE = 1_000
+"""Tokens of an image, for what nobody has counted."""
+LINKED = 250_000
+"""Tokens of a video or sound that is only linked; one that is sent along has no more than bytes."""
 BYTES_PER_TOKEN = 4
 """Of usual text; only for what nobody has counted."""
 
@@ -57,14 +61,19 @@ def need_of(request: Request, terms: Sequence[Terms], prices: Sequence[Price | N
 def prompt_bound(request: Request) -> int:
     """No fewer tokens than the prompt has: a token is at least one byte of it, and JSON only adds to them."""
     bound = request.size + TEMPLATE + (TOOLS if request.body.get("tools") or request.body.get("functions") else 0)
-    for url in _images(request.body):
-        bound += IMAGE - (len(url) if url.startswith("data:") else 0)
+    for kind, url in _media(request.body):
+        if kind == "image_url":
+            bound += IMAGE - (len(url) if url.startswith("data:") else 0)
+        elif not url.startswith("data:"):
+            bound += LINKED
     return max(bound, TEMPLATE)
 
 
 def prompt_guess(request: Request) -> int:
     """How many tokens the prompt likely has, where nobody counted them."""
-    return (prompt_bound(request) - TEMPLATE) // BYTES_PER_TOKEN + 1
+    images = [url for kind, url in _media(request.body) if kind == "image_url"]
+    text = request.size - sum(len(url) for url in images)
+    return max(text, 0) // BYTES_PER_TOKEN + 1 + USUAL_IMAGE * len(images)
 
 
 def asked(request: Request) -> int | None:
@@ -91,13 +100,15 @@ def completion_bound(request: Request, cap: int) -> int:
     return answers(request) * (cap if own is None else own)
 
 
-def _images(body: dict[str, Any]) -> list[str]:
-    urls = []
+def _media(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """The images, videos and sounds of a chat: the kind of the part, and its address."""
+    found = []
     for message in body.get("messages") or ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
-            image = part.get("image_url") if isinstance(part, dict) else None
-            url = image.get("url") if isinstance(image, dict) else image
-            if isinstance(url, str):
-                urls.append(url)
-    return urls
+            for kind in ("image_url", "video_url", "audio_url") if isinstance(part, dict) else ():
+                named = part.get(kind)
+                url = named.get("url") if isinstance(named, dict) else named
+                if isinstance(url, str):
+                    found.append((kind, url))
+    return found

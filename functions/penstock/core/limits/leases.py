@@ -20,7 +20,8 @@ SHARE = 8
 @dataclass(slots=True)
 class Block:
     """What is left of a block. It ends at ``ends`` on the monotonic clock, in nanoseconds, and no later than at
-    ``until`` since the epoch: the first one stands still while the machine sleeps. ``size`` is what it began with.
+    ``until`` since the epoch: the first one stands still while the machine sleeps. ``size`` are the requests,
+    ``granted`` the tokens that it began with.
     """
 
     terms: Terms
@@ -31,6 +32,7 @@ class Block:
     ends: int
     until: int
     size: int
+    granted: int
     under_way: int = 0
     retired: bool = False
 
@@ -100,10 +102,10 @@ class Leases:
             self._retire(last)
         elif len(self._blocks) >= CAPACITY:
             self._forget()
-        drawn = zip(claim.draws[len(terms.requests) :], terms.tokens, strict=True)
-        tokens = min((draw.cost // rate.interval for draw, rate in drawn), default=0)
+        reserved = zip(claim.reserves, terms.tokens, strict=True)
+        tokens = min((draw.cost // rate.interval for draw, rate in reserved), default=0)
         ends, until = began + terms.lease, now + terms.lease
-        block = self._blocks[terms.block] = Block(terms, hold, size, tokens, claim.nanos, ends, until, size)
+        block = self._blocks[terms.block] = Block(terms, hold, size, tokens, claim.nanos, ends, until, size, tokens)
         if hold is not None:
             asyncio.get_running_loop().call_later(terms.lease / SECOND, self._retire, block)
 
@@ -134,5 +136,6 @@ class Leases:
     def _end(self, block: Block) -> None:
         """Settle a block that is neither spent from nor waited for any more."""
         if block.hold is not None and not block.under_way:
-            back = tuple((rate.name, block.tokens * rate.interval) for rate in block.terms.tokens)
-            self._settle(Settlement(block.hold, block.hold.nanos - block.nanos, back))
+            tokens = block.granted - block.tokens
+            used = tuple((rate.name, tokens * rate.interval) for rate in block.terms.tokens)
+            self._settle(Settlement(block.hold, block.hold.nanos - block.nanos, used, time.time_ns()))

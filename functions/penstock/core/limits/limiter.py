@@ -13,6 +13,7 @@ from random import getrandbits
 from penstock.core.counters import Counter
 from penstock.core.limits.leases import Block, Leases
 from penstock.core.limits.local import LocalMeters
+from penstock.core.limits.reaper import tell_lost
 from penstock.core.limits.refusals import explain
 from penstock.core.limits.settler import Settler
 from penstock.core.limits.terms import Need, Plan, Rated, Terms
@@ -115,7 +116,8 @@ class Limiter:
         for block in reservation.blocks:
             self._leases.put_back(block, need, tokens=tokens, nanos=nanos)
         for terms, hold in reservation.holds:
-            self._settler.add(Settlement(hold, nanos if hold.windows else 0, _back(terms, need, tokens)))
+            used = tuple((rate.name, tokens * rate.interval) for rate in terms.tokens)
+            self._settler.add(Settlement(hold, nanos if hold.windows else 0, used, time.time_ns()))
 
     async def settled(self) -> None:
         """Wait until all that was settled is written."""
@@ -221,7 +223,9 @@ class Limiter:
     async def _verdict(self, id: str, claims: Sequence[Claim], now: int, expires: int) -> tuple[Verdict, bool]:
         """The store's word, or this process's own where it may go on without; and whether a store keeps the holds."""
         try:
-            return await self._store.reserve(id, claims, now=now, expires=expires), True
+            verdict = await self._store.reserve(id, claims, now=now, expires=expires)
+            tell_lost(verdict.lost)
+            return verdict, True
         except (StateError, asyncio.CancelledError) as error:
             self._undo([hold for claim in claims if (hold := claim.hold(id, expires))])
             if isinstance(error, StateError) and (not self._fail_open or any(claim.nanos for claim in claims)):
@@ -241,15 +245,15 @@ class Limiter:
 
     def _free(self, hold: Hold) -> None:
         del self._undoing[hold.id, hold.meter]
-        self._settler.add(Settlement(hold))
+        self._settler.add(Settlement(hold, at=time.time_ns()))
 
     def _give_up(self, reservation: Reservation) -> None:
         """Free what a request took that is not to begin."""
         reservation.ended = True
         for block in reservation.blocks:
             self._leases.put_back(block, reservation.need, begun=False)
-        for terms, hold in reservation.holds:
-            self._settler.add(Settlement(hold, 0, _back(terms, reservation.need, 0)))
+        for _, hold in reservation.holds:
+            self._settler.add(Settlement(hold, at=time.time_ns()))
 
     def _error(
         self, request: Request, terms: Sequence[Terms], refusals: Sequence[Refusal], need: Need
@@ -293,10 +297,3 @@ class Limiter:
             return None
         rate, tat = found
         return Allowance(rate.per_minute, max(least, 0), max(tat, now) / SECOND)
-
-
-def _back(terms: Terms, need: Need, tokens: int) -> tuple[tuple[str, int], ...]:
-    """What comes back of a meter's rates of tokens: what was taken, less what was used."""
-    return tuple(
-        (rate.name, min(need.tokens * rate.interval, rate.depth) - tokens * rate.interval) for rate in terms.tokens
-    )

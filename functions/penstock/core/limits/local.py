@@ -20,7 +20,10 @@ class LocalMeters:
         """Grant every claim's rates, or none."""
         if len(self._meters) >= CAPACITY:
             self._meters.clear()
-        rates = [replace(claim, slots=0, nanos=0, ceilings=(), held=False) for claim in claims]
+        rates = [
+            replace(claim, draws=claim.draws + claim.reserves, reserves=(), slots=0, nanos=0, ceilings=(), held=False)
+            for claim in claims
+        ]
         meters = [self._meters.setdefault(claim.meter, Meter()) for claim in rates]
         pairs = list(zip(rates, meters, strict=True))
         refusals = tuple(refusal for claim, meter in pairs for refusal in meter.refusals(claim, now))

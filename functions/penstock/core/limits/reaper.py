@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from penstock.core.counters import Counter
 from penstock.core.ports import Store
 from penstock.errors import StateError
+from penstock.schema.meter import Hold
 
 log = logging.getLogger("penstock.limits")
 
@@ -16,6 +18,14 @@ EVERY = 30.0
 """Seconds between two rounds of a process that lives long. A hold in somebody's way is ended by whom it hinders."""
 
 LOST = Counter("penstock_limits_lost_total", "Holds that nobody settled, ended after their expiry.")
+
+
+def tell_lost(holds: Sequence[Hold]) -> None:
+    """Count and log holds that were ended for processes that died."""
+    if holds:
+        LOST.add(n=len(holds))
+    for hold in holds:
+        log.warning("a hold was lost with its process", extra={"hold": hold.id, "cost": hold.lost / 1e9})
 
 
 class Reaper:
@@ -28,9 +38,7 @@ class Reaper:
     async def run(self) -> int:
         """End the holds that have expired; answers how many this round has ended."""
         lost = await self._store.end_expired(time.time_ns())
-        LOST.add(n=len(lost))
-        for hold in lost:
-            log.warning("a hold was lost with its process", extra={"hold": hold.id, "cost": hold.lost / 1e9})
+        tell_lost(lost)
         return len(lost)
 
     def start(self) -> None:

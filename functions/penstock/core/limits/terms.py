@@ -81,11 +81,13 @@ class Terms:
         """What such a request asks of the meter, or a ``block`` of so many."""
         count = block or 1
         draws = [Draw(rate.name, rate.interval * count, rate.depth) for rate in self.requests]
-        draws += (Draw(r.name, min(need.tokens * count * r.interval, r.depth), r.depth) for r in self.tokens)
+        tokens = need.tokens * count
+        reserves = tuple(Draw(r.name, min(tokens * r.interval, r.depth), r.depth) for r in self.tokens)
         ceilings = self.budget.ceilings(now / SECOND) if self.budget else ()
         return Claim(
             self.meter,
             tuple(draws),
+            reserves,
             slots=1 if self.slots else 0,
             max_slots=self.slots or 0,
             nanos=need.nanos * count if ceilings else 0,
@@ -152,12 +154,13 @@ class Plan:
         return self._terms(scope, meter, rates, lease, slots=limits.concurrency, budget=budget)
 
     def _leased(self, rates: Rates, slots: int | None) -> tuple[Rates, int]:
-        """Rates as deep as they are where blocks may be held, and for how long one may be: 0 where none may."""
+        """Rates as deep as they are where blocks may be held, and for how long one may be: 0 where none may. Tokens are
+        open until they settle, and so need no room for what comes back meanwhile.
+        """
         if slots or any(r.per_minute < self.lease_from or r.depth < BURST * r.interval for r in rates[0]):
             return rates, 0
-        lease = min([LEASE, *(rate.depth // 4 for rate in rates[0] + rates[1])])
-        requests, tokens = (tuple(rate._replace(depth=rate.depth - lease) for rate in each) for each in rates)
-        return (requests, tokens), lease
+        lease = min([LEASE, *(rate.depth // 4 for rate in rates[0])])
+        return (tuple(rate._replace(depth=rate.depth - lease) for rate in rates[0]), rates[1]), lease
 
     def _terms(
         self,

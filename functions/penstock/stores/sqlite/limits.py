@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from penstock.stores.sqlite.connection import Connection
 TABLES = (
     """CREATE TABLE meters (
         meter TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('rate', 'slots', 'spent')),
+        kind TEXT NOT NULL CHECK (kind IN ('rate', 'open', 'slots', 'spent')),
         name TEXT NOT NULL,
         value INTEGER NOT NULL,
         forget INTEGER NOT NULL,
@@ -27,6 +28,7 @@ TABLES = (
         nanos INTEGER NOT NULL,
         lost INTEGER NOT NULL,
         windows TEXT NOT NULL,
+        reserved TEXT NOT NULL,
         PRIMARY KEY (id, meter)
     ) WITHOUT ROWID""",
     "CREATE INDEX holds_by_meter ON holds (meter, expires)",
@@ -39,13 +41,16 @@ _IN_THE_WAY = (
     "SELECT * FROM holds WHERE meter = ?1 AND expires <= ?2 UNION SELECT * FROM holds WHERE id = ?3 AND meter = ?1"
 )
 _EXPIRED = "SELECT * FROM holds WHERE expires <= ?"
-_HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)"
+_HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SET = """INSERT INTO meters VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, forget = excluded.forget"""
+_TAKE = """INSERT INTO meters VALUES (:meter, 'rate', :rate, :at + :used, :forget)
+    ON CONFLICT DO UPDATE SET value = max(value, :at) + :used"""
 _ADD = "UPDATE meters SET value = value + ? WHERE meter = ? AND kind = ? AND name = ?"
 _END = "DELETE FROM holds WHERE id = ? AND meter = ? RETURNING *"
 _FORGET = "DELETE FROM meters WHERE forget > 0 AND forget < ?"
 
+IDLE = 2 * 3600  # seconds after which a rate that nobody takes of is forgotten
 KEPT = 40 * 86400  # seconds after its end that a budget's window is kept
 
 
@@ -73,43 +78,45 @@ class Limits:
 
 
 def _reserve(sql: sqlite3.Connection, id: str, claims: Sequence[Claim], now: int, expires: int) -> Verdict:
+    lost: list[Hold] = []
     meters = [
-        (claim, _in_the_way(sql, claim, id, now) if claim.held or claim.ceilings else _numbers(sql, claim.meter))
+        (claim, _in_the_way(sql, claim, id, now, lost) if claim.held or claim.ceilings else _numbers(sql, claim.meter))
         for claim in claims
     ]
-    tats = {(claim.meter, rate): tat for claim, meter in meters for rate, tat in meter.tats.items()}
-    if any(id in meter.holds for _, meter in meters):
-        return Verdict((), tats)  # an earlier attempt was granted, all of it
-    refusals = tuple(refusal for claim, meter in meters for refusal in meter.refusals(claim, now))
-    if refusals:
-        return Verdict(refusals, tats)
-    for claim, meter in meters:
-        hold = claim.hold(id, expires)
-        meter.grant(claim, now, hold)
-        _write(sql, claim, meter, hold)
-        tats |= {(claim.meter, rate): tat for rate, tat in meter.tats.items()}
-    return Verdict((), tats)
+    granted = any(id in meter.holds for _, meter in meters)  # by an earlier attempt, all of it
+    refusals = () if granted else tuple(r for claim, meter in meters for r in meter.refusals(claim, now))
+    if not refusals and not granted:
+        for claim, meter in meters:
+            hold = claim.hold(id, expires)
+            meter.grant(claim, now, hold)
+            _write(sql, claim, meter, hold)
+    tats = {(claim.meter, rate): front for claim, meter in meters for rate, front in meter.fronts(now).items()}
+    return Verdict(refusals, tats, tuple(lost))
 
 
-def _in_the_way(sql: sqlite3.Connection, claim: Claim, id: str, now: int) -> Meter:
+def _in_the_way(sql: sqlite3.Connection, claim: Claim, id: str, now: int, lost: list[Hold]) -> Meter:
     """The claim's meter with the holds that matter to it, once those that have expired are ended."""
     holds = [_hold(row) for row in sql.execute(_IN_THE_WAY, (claim.meter, now, id))]
-    _settle(sql, overdue(hold for hold in holds if hold.expires <= now))
+    expired = [hold for hold in holds if hold.expires <= now]
+    _settle(sql, overdue(expired, now))
+    lost += expired
     meter = _numbers(sql, claim.meter)
     meter.holds = {hold.id: hold for hold in holds if hold.expires > now}
     return meter
 
 
 def _write(sql: sqlite3.Connection, claim: Claim, meter: Meter, hold: Hold | None) -> None:
-    rows = [(claim.meter, "rate", rate, meter.tats[rate], claim.forget) for rate, _, _ in claim.draws]
+    rates = claim.draws + claim.reserves
+    rows = [(claim.meter, "rate", rate, meter.tats[rate], claim.forget) for rate, _, _ in rates]
+    rows += [(claim.meter, "open", rate, meter.open[rate], claim.forget) for rate, _, _ in claim.reserves]
     if claim.slots:
         rows.append((claim.meter, SLOTS, "", meter.slots, claim.forget))
     for window, _ in claim.ceilings:
         rows.append((claim.meter, "spent", window, meter.spent[window], int(window_ends(window) or -KEPT) + KEPT))
     sql.executemany(_SET, rows)
     if hold is not None:
-        windows = ",".join(hold.windows)
-        sql.execute(_HOLD, (hold.id, hold.meter, hold.expires, hold.slots, hold.nanos, hold.lost, windows))
+        numbers = (hold.id, hold.meter, hold.expires, hold.slots, hold.nanos, hold.lost)
+        sql.execute(_HOLD, (*numbers, ",".join(hold.windows), json.dumps(hold.reserved)))
 
 
 def _settle(sql: sqlite3.Connection, settlements: Sequence[Settlement]) -> int:
@@ -119,18 +126,21 @@ def _settle(sql: sqlite3.Connection, settlements: Sequence[Settlement]) -> int:
         if row is None:
             continue
         ended += 1
-        hold = _hold(row)
-        changes = [(-back, hold.meter, "rate", rate) for rate, back in settlement.back]
+        hold, used = _hold(row), dict(settlement.used)
+        changes = [(-cost, hold.meter, "open", rate) for rate, cost in hold.reserved]
         changes += [(settlement.nanos - hold.nanos, hold.meter, "spent", window) for window in hold.windows]
         if hold.slots:
             changes.append((-hold.slots, hold.meter, SLOTS, ""))
         sql.executemany(_ADD, changes)
+        for rate, _ in hold.reserved:
+            taken = {"meter": hold.meter, "rate": rate, "at": settlement.at, "used": used.get(rate, 0)}
+            sql.execute(_TAKE, taken | {"forget": settlement.at // SECOND + IDLE})
     return ended
 
 
 def _end_expired(sql: sqlite3.Connection, now: int) -> list[Hold]:
     holds = [_hold(row) for row in sql.execute(_EXPIRED, (now,))]
-    _settle(sql, overdue(holds))
+    _settle(sql, overdue(holds, now))
     sql.execute(_FORGET, (now // SECOND,))
     return holds
 
@@ -145,16 +155,15 @@ def _meter(sql: sqlite3.Connection, name: str) -> Meter:
 
 def _numbers(sql: sqlite3.Connection, name: str) -> Meter:
     meter = Meter()
+    numbers = {"rate": meter.tats, "open": meter.open, "spent": meter.spent}
     for kind, what, value in sql.execute(_NUMBERS, (name,)):
-        if kind == "rate":
-            meter.tats[what] = value
-        elif kind == "spent":
-            meter.spent[what] = value
-        else:
+        if kind == SLOTS:
             meter.slots = value
+        else:
+            numbers[kind][what] = value
     return meter
 
 
-def _hold(row: tuple[str, str, int, int, int, int, str]) -> Hold:
-    *_, windows = row
-    return Hold(*row[:6], tuple(windows.split(",")) if windows else ())
+def _hold(row: tuple[str, str, int, int, int, int, str, str]) -> Hold:
+    *_, windows, reserved = row
+    return Hold(*row[:6], tuple(windows.split(",")) if windows else (), tuple(map(tuple, json.loads(reserved))))

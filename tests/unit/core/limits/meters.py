@@ -58,21 +58,22 @@ class Meters:
 
     def reserve(self, id: str, claims: Sequence[Claim], now: int, expires: int) -> Verdict:
         for claim in claims:
-            for each in overdue(self.meter(claim.meter).expired(now)):
+            for each in overdue(self.meter(claim.meter).expired(now), now):
                 self.settle([each])
         meters = [(claim, self.meter(claim.meter)) for claim in claims]
         refusals = tuple(refusal for claim, meter in meters for refusal in meter.refusals(claim, now))
         if not refusals and not any(id in meter.holds for _, meter in meters):
             for claim, meter in meters:
                 meter.grant(claim, now, claim.hold(id, expires))
-        return Verdict(refusals, {(c.meter, rate): tat for c, meter in meters for rate, tat in meter.tats.items()})
+        fronts = {(claim.meter, rate): at for claim, meter in meters for rate, at in meter.fronts(now).items()}
+        return Verdict(refusals, fronts)
 
     def settle(self, settlements: Sequence[Settlement]) -> int:
         return sum(self.meter(each.hold.meter).settle(each) for each in settlements)
 
     def end_expired(self, now: int) -> list[Hold]:
         lost = [hold for meter in self.meters.values() for hold in meter.expired(now)]
-        self.settle(overdue(lost))
+        self.settle(overdue(lost, now))
         return lost
 
 

@@ -94,7 +94,7 @@ async def test_a_block_is_settled_once_when_its_last_request_has_ended(clock: Cl
     room.leases.put_back(one, ONE, tokens=25, nanos=100)
     (settlement,) = room.settled
     assert settlement.nanos == 130
-    assert settlement.back == (("tokens", (40 - 29) * SECOND // 100),)
+    assert settlement.used == (("tokens", 29 * SECOND // 100),)
 
 
 async def test_what_a_request_did_not_take_is_there_for_the_next(clock: Clock) -> None:
