@@ -43,7 +43,7 @@ def test_the_keys_reach_the_engine_and_nobody_else(tmp_path: Path) -> None:
     with Launched(tmp_path).ready() as launched:
         assert httpx.post(f"{launched.url}/v1/chat/completions", json={}).status_code == 401
         assert httpx.post(f"{launched.url}/v1/chat/completions", json={}, headers=CALLER).status_code == 200
-        seen = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        seen = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert "fake_engine.py" in seen
         given = Path(f"/proc/{launched.ready_line['engine_pid']}/environ")
         environment = given.read_text(encoding="utf-8") if sys.platform == "linux" else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import astuple
 from typing import NamedTuple
 
 from penstock.core.limits.estimate import prompt_guess
@@ -27,7 +26,14 @@ class Bill(NamedTuple):
 
     def plus(self, other: Bill) -> Bill:
         """Both together."""
-        usage = Usage(*(mine + theirs for mine, theirs in zip(astuple(self.usage), astuple(other.usage), strict=True)))
+        if self is NOTHING_YET:
+            return other
+        mine, theirs = self.usage, other.usage
+        usage = Usage(
+            mine.prompt_tokens + theirs.prompt_tokens,
+            mine.completion_tokens + theirs.completion_tokens,
+            mine.cached_tokens + theirs.cached_tokens,
+        )
         nanos = None if self.nanos is None or other.nanos is None else self.nanos + other.nanos
         return Bill(usage, self.tokens + other.tokens, nanos)
 
