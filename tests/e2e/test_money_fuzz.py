@@ -37,7 +37,7 @@ from tests.e2e.money.upstream import upstream
 from tests.e2e.server import PATIENCE, ROOT
 
 LONG = bool(os.environ.get("PENSTOCK_TEST_LONG"))
-SECONDS = 300.0 if LONG else 20.0
+SECONDS = 300.0 if LONG else 12.0
 PROCESSES, PEOPLE = 8, 1000
 DIGEST = 300 * SECOND
 """After the end of the last request's hold, in nanoseconds from the end of the run."""
