@@ -13,8 +13,8 @@ from tests.house.tree import SOURCES
 
 ROUNDS = 5
 PATIENCE = 4
-# Limits, routing and the fleet took a tenth of what routes made lazily had won: seen are 1.27 to 1.32 on a quiet machine,
-# and 1.41 on one that had just run every other test.
+# Limits, routing and the fleet took a tenth of what routes made lazily had won: seen are 1.27 to 1.32 on a quiet
+# machine, and 1.41 on one that had just run every other test.
 BUDGETS = {
     "http_api.handler": 1.45,
     "penstock.asgi, penstock.app": 1.45,
