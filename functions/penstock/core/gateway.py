@@ -65,7 +65,8 @@ class Gateway:
             tries = await self._admit(account)
             while place := await tries.next():
                 deployment = place.deployment
-                await self._renew(account)
+                if account.owed.tokens:
+                    await self._renew(account)
                 with _Attempting(account, tries, place):
                     call = account.begin()
                     body, document = await self.registry.connection(deployment).complete(call)
@@ -89,7 +90,8 @@ class Gateway:
             tries = await self._admit(account)
             while place := await tries.next():
                 deployment = place.deployment
-                await self._renew(account)
+                if account.owed.tokens:
+                    await self._renew(account)
                 with _Attempting(account, tries, place):
                     call = account.begin()
                     call.streamed = True
@@ -122,7 +124,8 @@ class Gateway:
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         places = self.router.order(await self.registry.candidates(request.model), request)
-        terms = self.limiter.terms(request)
+        if not (terms := self.limiter.terms(request)):
+            return Tries(places, request, self._attempts)
         try:
             account.need = need_of(request, terms, [self.prices.price(place.deployment) for place in places], self._cap)
             account.reservation = await self.limiter.reserve(request, terms, account.need)
@@ -137,7 +140,7 @@ class Gateway:
 
         Raises the failure of that attempt if there is no more.
         """
-        if not account.owed.tokens or account.need == NOTHING:
+        if account.reservation is None:
             return
         account.settle()
         request = account.request
@@ -174,7 +177,7 @@ class _Account:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if self.reservation is None and isinstance(error, (RateLimited, BudgetExceeded)):
+        if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded)):
             return  # it is counted; a ledger that kept each refusal would let a flood fill it
         self._gateway.ledger.record(self._outcome(error))
         self.settle()
