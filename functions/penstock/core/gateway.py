@@ -62,18 +62,14 @@ class Gateway:
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
         with _Account(request, self) as account:
-            tries = await self._admit(account)
-            while place := await tries.next():
-                deployment = place.deployment
-                if account.owed.tokens:
-                    await self._renew(account)
-                with _Attempting(account, tries, place):
-                    call = account.begin()
-                    body, document = await self.registry.connection(deployment).complete(call)
+            await self._admit(account)
+            while place := await self._next(account):
+                with _Attempting(account, place) as call:
+                    body, document = await self.registry.connection(place.deployment).complete(call)
                     request.dropped = call.dropped
-                    account.usage = read_usage(document.get("usage"))
+                    account.reported = read_usage(document.get("usage"))
                     if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
-                        raise UpstreamProtocolError(f"{deployment.provider} answered 200 without an answer in it")
+                        raise UpstreamProtocolError(f"{place.deployment.provider} answered 200 without an answer in it")
                     if document.get("model") != request.model:
                         document["model"] = request.model
                         body = to_json(document)
@@ -87,16 +83,11 @@ class Gateway:
         Closing the generator closes the upstream call at once and settles what was produced.
         """
         with _Account(request, self) as account:
-            tries = await self._admit(account)
-            while place := await tries.next():
-                deployment = place.deployment
-                if account.owed.tokens:
-                    await self._renew(account)
-                with _Attempting(account, tries, place):
-                    call = account.begin()
-                    call.streamed = True
+            await self._admit(account)
+            while place := await self._next(account):
+                with _Attempting(account, place) as call:
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
-                    async with aclosing(self.registry.connection(deployment).stream(call)) as batches:
+                    async with aclosing(self.registry.connection(place.deployment).stream(call)) as batches:
                         async for batch in batches:
                             if out := relay.see(batch):
                                 if account.first_at is None:
@@ -104,7 +95,7 @@ class Gateway:
                                     request.dropped = call.dropped
                                 yield out
                     if account.first_at is None:
-                        raise UpstreamProtocolError(f"{deployment.provider} sent a stream without a single chunk")
+                        raise UpstreamProtocolError(f"{place.deployment.provider} sent a stream without a single chunk")
                     return
             raise account.exhausted()
 
@@ -117,15 +108,16 @@ class Gateway:
         elif request.slotted:
             await self.limiter.settled()
 
-    async def _admit(self, account: _Account) -> Tries:
-        """The deployments to try, once every limit and budget has admitted the request."""
+    async def _admit(self, account: _Account) -> None:
+        """Put the places to try in order, and have every limit and budget admit the request."""
         request = account.request
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         places = self.router.order(await self.registry.candidates(request.model), request)
+        account.tries = Tries(places, request, self._attempts)
         if not (terms := self.limiter.terms(request)):
-            return Tries(places, request, self._attempts)
+            return
         try:
             account.need = need_of(request, terms, [self.prices.price(place.deployment) for place in places], self._cap)
             account.reservation = await self.limiter.reserve(request, terms, account.need)
@@ -133,21 +125,22 @@ class Gateway:
             request.standing = request.standing or self.limiter.standing(terms)
             raise
         request.slotted = account.reservation.slots
-        return Tries(places, request, self._attempts)
 
-    async def _renew(self, account: _Account) -> None:
-        """Reserve again, where an attempt that failed may have to be paid for: what is left may not do for another.
+    async def _next(self, account: _Account) -> Place | None:
+        """The place to try now, or ``None`` if there is none any more.
 
-        Raises the failure of that attempt if there is no more.
+        Where an attempt that failed is to be paid for, it is settled and reserved anew for another: what is left may
+        not do for both. Raises that attempt's failure if it does not.
         """
-        if account.reservation is None:
-            return
-        account.settle()
-        request = account.request
-        try:
-            account.reservation = await self.limiter.reserve(request, self.limiter.terms(request), account.need)
-        except (RateLimited, BudgetExceeded):
-            raise account.exhausted() from None
+        place = await account.tries.next()
+        if place is not None and account.reservation is not None and account.owed.to_be_paid:
+            account.settle()
+            request = account.request
+            try:
+                account.reservation = await self.limiter.reserve(request, self.limiter.terms(request), account.need)
+            except (RateLimited, BudgetExceeded):
+                raise account.exhausted() from None
+        return place
 
 
 class _Account:
@@ -155,7 +148,7 @@ class _Account:
 
     __slots__ = (
         *("_began", "_gateway", "_started", "_taken", "call", "deployment", "first_at", "last", "need", "owed"),
-        *("relay", "request", "reservation", "usage"),
+        *("relay", "reported", "request", "reservation", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
@@ -167,11 +160,12 @@ class _Account:
         self.call: Call | None = None
         self.deployment: Deployment | None = None
         self.relay: Relay | None = None
-        self.usage: Usage | None = None
+        self.reported: Usage | None = None
         self.last: UpstreamError | None = None
         self.need = NOTHING
         self.reservation: Reservation | None = None
         self.owed = self._taken = NOTHING_YET
+        self.tries: Tries
 
     def __enter__(self) -> _Account:
         return self
@@ -188,19 +182,23 @@ class _Account:
             self._gateway.limiter.settle(self.reservation, tokens=self.owed.tokens, nanos=self.owed.nanos or 0)
         self.owed = NOTHING_YET
 
-    def begin(self) -> Call:
-        """A call of this request, for the next deployment."""
+    def begin(self, deployment: Deployment) -> Call:
+        """A call of this request to the next deployment."""
         request = self.request
-        self.usage = self.relay = None
+        self.deployment, request.deployment = deployment, deployment.id
+        self.reported = self.relay = None
         self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
         return self.call
 
     def charge(self, error: BaseException | None, seconds: float) -> None:
         """Make out the bill of the attempt that has ended."""
-        reported = self.usage or (self.relay.usage if self.relay else None)
-        price = self._gateway.prices.price(self.deployment) if self.deployment else None
+        assert self.call is not None
+        assert self.deployment is not None
+        if self.relay is not None:
+            self.reported = self.relay.usage
+        price = self._gateway.prices.price(self.deployment)
         taken = bill(
-            *(self.request, self.need, self.call), reported=reported, price=price, seconds=seconds, error=error
+            *(self.request, self.need, self.call), reported=self.reported, price=price, seconds=seconds, error=error
         )
         self.owed, self._taken = self.owed.plus(taken), self._taken.plus(taken)
 
@@ -221,7 +219,6 @@ class _Account:
     def _outcome(self, error: BaseException | None) -> Outcome:
         request, now = self.request, time.perf_counter()
         ended, status, code = _ending(error)
-        reported = self.usage or (self.relay.usage if self.relay else None)
         return Outcome(
             request_id=request.id,
             started_at=self._started,
@@ -238,7 +235,7 @@ class _Account:
             attempts=max(1, len(request.attempts) + (ended == OK)),
             ttft=self.first_at - self._began if self.first_at is not None else None,
             usage=self._taken.usage,
-            usage_reported=reported is not None,
+            usage_reported=self.reported is not None,
             cost_nanos=self._taken.nanos,
         )
 
@@ -257,18 +254,16 @@ def _ending(error: BaseException | None) -> tuple[str, int, str]:
 class _Attempting:
     """A block that tries one place: a failure that leaves the request whole ends the block, not the request."""
 
-    __slots__ = ("_account", "_began", "_place", "_tries")
+    __slots__ = ("_account", "_began", "_place")
 
-    def __init__(self, account: _Account, tries: Tries, place: Place) -> None:
+    def __init__(self, account: _Account, place: Place) -> None:
         self._account = account
-        self._tries = tries
         self._place = place
-        account.deployment = place.deployment
-        account.request.deployment = place.deployment.id
         self._began = time.perf_counter()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Call:
         self._place.began()
+        return self._account.begin(self._place.deployment)
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         account, place = self._account, self._place
@@ -282,7 +277,7 @@ class _Attempting:
         if not isinstance(error, UpstreamError):
             return False
         account.last = error
-        self._tries.failed(place, error)
+        account.tries.failed(place, error)
         account.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
         if isinstance(error, UpstreamRefused) or account.first_at is not None:
             return False

@@ -76,6 +76,7 @@ class Simulated:
 
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """The answer token by token."""
+        call.streamed = True
         settled = self._settled(call)
         await self._fail_on_demand(settled)
         pause = 1 / settled["tokens_per_second"] if settled.get("tokens_per_second") else 0.0

@@ -75,6 +75,13 @@ async def test_a_stream_is_batches_of_json_objects_without_its_mark_of_the_end(p
     assert all(isinstance(parse(payload), dict) and b"\n" not in payload for payload in payloads)
 
 
+async def test_a_stream_says_that_it_is_one_and_counts_what_came(provider: Provider) -> None:
+    call = provider.call({})
+    batches = [batch async for batch in provider.connection.stream(call)]
+    assert call.streamed, "else what a caller leaves behind is paid as if nobody had watched it"
+    assert call.payloads >= sum(map(len, batches))
+
+
 async def test_no_batch_is_empty(provider: Provider) -> None:
     assert all([batch async for batch in provider.connection.stream(provider.call({}))])
 

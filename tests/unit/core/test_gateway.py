@@ -67,6 +67,7 @@ class Scripted:
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         self.calls.append(call)
         call.dropped = ("rid",)
+        call.streamed = True
         try:
             for step in self.steps:
                 document = await self._take(step)

@@ -126,6 +126,9 @@ async def test_an_attempt_that_failed_before_it_began_costs_nothing() -> None:
 
 async def test_a_model_without_a_price_is_not_called_on_a_budget() -> None:
     upstream = Upstream(ANSWER)
+    room = Room(10**9, upstream, provider="unknown")
     with pytest.raises(PermissionDenied):
-        await Room(10**9, upstream, provider="unknown").ask()
+        await room.ask()
     assert upstream.calls == 0
+    await room.ledger.close()
+    assert [outcome.cost_nanos for outcome in room.told] == [0], "what reached nobody cost nothing"

@@ -24,6 +24,11 @@ class Bill(NamedTuple):
     tokens: int
     nanos: int | None
 
+    @property
+    def to_be_paid(self) -> bool:
+        """Whether there is something of it to settle."""
+        return bool(self.tokens or self.nanos)
+
     def plus(self, other: Bill) -> Bill:
         """Both together."""
         if self is NOTHING_YET:
@@ -44,7 +49,7 @@ NOTHING_YET = Bill(Usage(), 0, 0)
 def bill(
     request: Request,
     need: Need,
-    call: Call | None,
+    call: Call,
     *,
     reported: Usage | None,
     price: Price | None,
@@ -54,16 +59,15 @@ def bill(
     """What the provider counted; else what came of a stream, and the prompt that it answers.
 
     An answer that nobody could watch (no stream), and whose end nobody was told, may have come to all that was
-    reserved, and so it is settled.
+    reserved, and so it is settled. What failed in another way before it gave anything took nothing.
     """
-    if call is None:
+    gone = isinstance(error, GONE)
+    if error is not None and reported is None and not call.payloads and not gone:
         return NOTHING_YET
-    usage = reported or Usage()
-    if reported is None and call.payloads:
-        usage = Usage(prompt_guess(request), call.payloads)
+    usage = reported or (Usage(prompt_guess(request), call.payloads) if call.payloads else Usage())
     tokens = usage.total_tokens
     nanos = None if price is None else price.cost(usage, seconds=seconds)
-    if reported is None and not call.streamed and isinstance(error, GONE):
+    if gone and reported is None and not call.streamed:
         tokens = max(tokens, need.tokens)
         nanos = None if nanos is None else max(nanos, need.nanos)
     return Bill(usage, tokens, nanos)

@@ -10,7 +10,7 @@ from penstock.core.limits.bill import Bill, bill
 from penstock.core.limits.estimate import prompt_guess
 from penstock.core.limits.terms import Need
 from penstock.core.ports import Call
-from penstock.errors import UpstreamTimeout, UpstreamUnavailable
+from penstock.errors import UpstreamBusy, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from penstock.schema.key import Caller
 from penstock.schema.outcome import Usage
 from penstock.schema.price import Price
@@ -23,14 +23,13 @@ REQUEST = Request("r", CHAT, "m", {}, False, Caller("k"), 0.0, size=400)
 
 def came_to(
     *,
-    called: bool = True,
     payloads: int = 0,
     streamed: bool = False,
     reported: Usage | None = None,
     price: Price | None = PRICE,
     error: BaseException | None = None,
 ) -> Bill:
-    call = Call(CHAT, {}, 0.0, "r", payloads=payloads, streamed=streamed) if called else None
+    call = Call(CHAT, {}, 0.0, "r", payloads=payloads, streamed=streamed)
     return bill(REQUEST, NEED, call, reported=reported, price=price, seconds=1.0, error=error)
 
 
@@ -42,8 +41,10 @@ def test_more_than_was_reserved_is_billed_as_it_came() -> None:
     assert came_to(reported=Usage(9000, 9000)).tokens == 18_000
 
 
-def test_what_was_never_called_cost_nothing() -> None:
-    assert came_to(called=False, error=asyncio.CancelledError()) == Bill(Usage(), 0, 0)
+def test_what_was_refused_or_out_of_order_cost_nothing() -> None:
+    for error in (UpstreamUnavailable("no connection"), UpstreamBusy("full"), UpstreamRefused("no", status=400)):
+        assert came_to(error=error) == Bill(Usage(), 0, 0)
+        assert came_to(error=error, streamed=True, price=Price(gpu_second=10**9)) == Bill(Usage(), 0, 0)
 
 
 def test_a_stream_that_was_cut_cost_its_prompt_and_what_came_of_it() -> None:
