@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.core.ports import Store
-from penstock.errors import Authentication, NoDeploymentAvailable, StateError
+from penstock.errors import Authentication, StateError
 from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret
 from penstock.schema.worker import LEASE, Load, Worker
@@ -23,6 +23,9 @@ SKEW = 60.0
 BELIEVED = 2.0
 """Seconds for which the list of workers is believed; then it is read again behind the requests' back."""
 NEVER = float("-inf")
+
+Serving = dict[str, list[tuple[Worker, Deployment]]]
+"""The workers of each model, and where they serve it."""
 
 
 def sign(secret: Secret, method: str, path: str, body: bytes, at: int) -> str:
@@ -49,8 +52,8 @@ class Fleet:
         self._store = store
         self._secret = secret
         self._workplace = workplace or Workplace()
-        self._serving: dict[str, list[tuple[Worker, Deployment]]] = {}
-        self._read_at = NEVER
+        self._serving: Serving | None = None
+        self._asked_at = NEVER
         self._reading: asyncio.Task[None] | None = None
 
     @property
@@ -71,7 +74,7 @@ class Fleet:
     async def register(self, worker: Worker) -> Worker:
         """Take a worker in; its id's earlier generation is gone."""
         await self._store.register_worker(worker)
-        self._read_at = NEVER
+        await self._read()
         return worker
 
     async def beat(self, id: str, generation: str, state: str, load: Load) -> Worker | None:
@@ -81,58 +84,48 @@ class Fleet:
     async def drain(self, id: str) -> Worker | None:
         """Send a worker no more requests; ``None`` if it is not known."""
         drained = await self._store.drain_worker(id)
-        self._read_at = NEVER
+        await self._read()
         return drained
 
     async def workers(self) -> Sequence[Worker]:
         """Every worker, those that are gone for an hour more, as the store has them now."""
         return await self._store.list_workers(time.time())
 
-    async def serving(self, model: str) -> list[Deployment]:
-        """The deployments of a model on workers that may be sent requests now.
+    async def serving(self, model: str) -> list[Deployment] | None:
+        """The deployments of a model on workers that may be sent requests now; ``None`` if no worker has this model.
 
-        Raises ``NoDeploymentAvailable`` if there are workers of this model, and none of them may.
+        Raises ``StateError`` while nobody can tell.
         """
-        await self._recent()
-        known = self._serving.get(model)
-        if known is None:
-            return []
+        known = (await self._known()).get(model)
         now = time.time()
-        found = [deployment for worker, deployment in known if worker.routable(now)]
-        if not found:
-            raise NoDeploymentAvailable(f"No worker that serves {model!r} is ready.", retry_after=BELIEVED)
-        return found
+        return None if known is None else [place for worker, place in known if worker.routable(now)]
 
-    async def deployments(self) -> list[Deployment]:
-        """A deployment for each model of each worker that may be sent requests now."""
-        await self._recent()
+    async def deployments(self) -> list[tuple[Worker, Deployment]]:
+        """Each model of each worker that may be sent requests now, with its deployment."""
         now = time.time()
-        return [place for known in self._serving.values() for worker, place in known if worker.routable(now)]
+        return [each for known in (await self._known()).values() for each in known if each[0].routable(now)]
 
-    async def models(self) -> dict[str, Worker]:
-        """Each model that a worker serves now, and one that does."""
-        await self._recent()
-        now = time.time()
-        return {
-            model: worker for model, known in self._serving.items() for worker, _ in known[::-1] if worker.routable(now)
-        }
-
-    async def _recent(self) -> None:
+    async def _known(self) -> Serving:
+        """What workers serve. Once it was read, it is read again behind the requests' back."""
         if self._secret is None:
-            return
-        if self._read_at == NEVER:
-            await self._read()
-        elif time.monotonic() - self._read_at > BELIEVED and (self._reading is None or self._reading.done()):
+            return {}
+        if time.monotonic() - self._asked_at > BELIEVED and (self._reading is None or self._reading.done()):
+            self._asked_at = time.monotonic()
             self._reading = asyncio.ensure_future(self._read())
+        if self._serving is None:
+            assert self._reading is not None
+            await asyncio.shield(self._reading)
+        if self._serving is None:
+            raise StateError("the workers are not known yet: the state cannot be read")
+        return self._serving
 
     async def _read(self) -> None:
-        self._read_at = time.monotonic()
         try:
             workers = await self._store.list_workers(time.time())
         except StateError as error:
             log.warning("the workers are as they were: %s", error)
             return
-        serving: dict[str, list[tuple[Worker, Deployment]]] = {}
+        serving: Serving = {}
         for worker in workers:
             for model in worker.models:
                 serving.setdefault(model, []).append((worker, self._deployment(worker, model)))

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from penstock.core.fleet import BELIEVED as WORKERS
 from penstock.core.fleet import Fleet
 from penstock.core.ports import Connection, Store
-from penstock.errors import ModelNotFound, PenstockError, StateConflict, StateError
+from penstock.errors import ModelNotFound, NoDeploymentAvailable, PenstockError, StateConflict, StateError
 from penstock.schema.model import Deployment, ModelCard, Registry
 
 log = logging.getLogger("penstock.registry")
@@ -48,7 +49,7 @@ class ModelRegistry:
         self._fleet = fleet
         self._sources = {source.provider: source for source in sources}
         self._connect = connect
-        self._connections: dict[tuple[str, str], Connection] = {}
+        self._connections: dict[tuple[str, str, str], Connection] = {}
         self._shared = Registry()
         self._read_at = self._asked_at = NEVER
         self._reloading: asyncio.Task[None] | None = None
@@ -57,14 +58,20 @@ class ModelRegistry:
         self._index()
 
     async def candidates(self, model: str) -> tuple[Deployment, ...]:
-        """The deployments of a public model, best first. Raises ``ModelNotFound``, naming what there is."""
+        """The deployments of a public model, best first.
+
+        Raises ``ModelNotFound``, and ``NoDeploymentAvailable`` if it has workers and nothing else, and none is ready.
+        """
         await self._recent()
         found = self._deployments.get(model)
-        if self._fleet is not None and self._fleet.exists and (workers := await self._fleet.serving(model)):
+        workers = await self._workers(model, needed=found is None)
+        if workers:
             return tuple(sorted((*workers, *(found or ())), key=lambda place: place.priority))
-        if found is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
+        if found is None and workers is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
             found = self._deployments.get(model)
+        if found is None and workers is not None:
+            raise NoDeploymentAvailable(f"No worker that serves {model!r} is ready.", retry_after=WORKERS)
         if found is None:
             raise ModelNotFound(
                 f"The model {model!r} does not exist here, or you may not use it. GET /v1/models lists those that do.",
@@ -72,15 +79,24 @@ class ModelRegistry:
             )
         return found
 
+    async def _workers(self, model: str, *, needed: bool) -> list[Deployment] | None:
+        """The model's workers. While nobody can tell, those that are configured do, if it is not ``needed``."""
+        try:
+            return await self._fleet.serving(model) if self._fleet else None
+        except StateError:
+            if needed:
+                raise
+            return None
+
     async def places(self) -> list[Deployment]:
         """Every deployment there is: configured, discovered, and of workers that may be sent requests."""
         await self._recent()
         workers = await self._fleet.deployments() if self._fleet else []
-        return [*workers, *(place for places in self._deployments.values() for place in places)]
+        return [place for _, place in workers] + [place for places in self._deployments.values() for place in places]
 
     def connection(self, deployment: Deployment) -> Connection:
         """The connection to a deployment, made at its first use."""
-        place = deployment.id, deployment.base_url  # a worker may come back elsewhere
+        place = deployment.id, deployment.kind, deployment.base_url  # a worker may come back as another
         connection = self._connections.get(place)
         if connection is None:
             if len(self._connections) >= CAPACITY:
@@ -94,8 +110,8 @@ class ModelRegistry:
         if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
         cards = dict(self._cards)
-        for model, worker in (await self._fleet.models()).items() if self._fleet else ():
-            cards.setdefault(model, ModelCard(model, "fleet", worker.engine, int(worker.registered_at)))
+        for worker, place in await self._fleet.deployments() if self._fleet else ():
+            cards.setdefault(place.model, ModelCard(place.model, "fleet", worker.engine, int(worker.registered_at)))
         return [cards[name] for name in sorted(cards)]
 
     async def refresh(self) -> Registry:

@@ -15,7 +15,7 @@ from penstock.bootstrap import build
 from penstock.core import fleet
 from penstock.core.json import to_json
 from penstock.core.keys import new_key
-from penstock.schema.config import Document, Logging
+from penstock.schema.config import Document, Logging, Provider
 from penstock.schema.secret import Secret
 from penstock.settings import Settings
 from tests.unit.memory import Clock
@@ -178,3 +178,17 @@ async def chat(workers: Workers) -> httpx.Response:
     body = {"model": "llama", "messages": [{"role": "user", "content": "hi"}]}
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer a-callers-key"})
+
+
+async def test_where_no_worker_is_ready_whoever_else_serves_the_model_does(tmp_path: Path) -> None:
+    vendor = Provider("vendor", "openai", base_url="http://127.0.0.1:9/v1", models=["llama"], priority=2)
+    document = Document(logging=Logging(level="ERROR"), providers=[vendor])
+    app = App(
+        lambda: build(Settings(state_url=f"sqlite:///{tmp_path}/state.db", document=document, fleet_secret=SECRET))
+    )
+    workers = Workers(app)
+    await workers.say("/v1/workers", PLAIN)
+    assert await places(workers) == ["gpu-1/llama at http://10.0.0.5:30000/v1", "vendor/llama at http://127.0.0.1:9/v1"]
+    await workers.say("/v1/workers/gpu-1/drain", {})
+    assert await places(workers) == ["vendor/llama at http://127.0.0.1:9/v1"]
+    await app.close()

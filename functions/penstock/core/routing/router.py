@@ -15,6 +15,8 @@ from penstock.schema.model import Deployment
 from penstock.schema.request import Request
 
 POLICIES = ("affinity", "power_of_two", "least_latency", "round_robin", "weighted")
+CAPACITY = 10_000
+"""Places that are remembered: workers come and go, each under its own name."""
 LONGEST = 30.0
 """Seconds of a pause before a retry at most."""
 
@@ -32,11 +34,11 @@ class Router:
     def place(self, deployment: Deployment) -> Place:
         """What is known of a deployment."""
         place = self._places.get(deployment.id)
-        if place is None or place.deployment is not deployment:
-            known, place = place, Place(deployment, self._bounds)
-            if known is not None:  # the registry was read again: the same place, described anew
-                known.deployment, place = deployment, known
-            self._places[deployment.id] = place
+        if place is None or place.deployment.base_url != deployment.base_url:  # a worker that came back elsewhere
+            if len(self._places) >= CAPACITY:
+                self._places = {name: known for name, known in self._places.items() if known.under_way}
+            place = self._places[deployment.id] = Place(deployment, self._bounds)
+        place.deployment = deployment  # as the registry describes it now
         return place
 
     def order(self, deployments: Sequence[Deployment], request: Request) -> list[Place]:
