@@ -21,7 +21,7 @@ from penstock.core.sse import DONE, EventDecoder
 from penstock.errors import PenstockError, SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient, Response
-from penstock.schema.key import SCOPES
+from penstock.schema.key import EVERY, SCOPES
 from penstock.schema.limit import Budget, Limits
 from penstock.schema.model import ModelCard
 from penstock.schema.secret import Secret
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--priority", type=int, default=0)
     new.add_argument("--scope", action="append", choices=sorted(SCOPES), help="may be repeated (default: inference)")
     new.add_argument("--model", action="append", help="glob of models that the key may use; may be repeated")
+    new.add_argument("--provider", action="append", help="glob of providers that it is pinned to; may be repeated")
     new.add_argument("--limit", action="append", metavar="NAME=N", help="such as requests_per_minute=600; repeatable")
     new.add_argument("--budget", action="append", metavar="PERIOD=DOLLARS", help="such as daily=2.5; repeatable")
     new.add_argument("--days", type=float, help="days until the key expires")
@@ -212,7 +213,8 @@ def _keys_new(options: argparse.Namespace) -> int:
             owner=options.owner,
             priority=options.priority,
             scopes=tuple(options.scope or ("inference",)),
-            models=tuple(options.model or ("*",)),
+            models=tuple(options.model or EVERY),
+            providers=tuple(options.provider or EVERY),
             expires_at=time.time() + options.days * 86400 if options.days is not None else None,
             limits=limits,
             budget=budget,

@@ -18,6 +18,7 @@ from penstock.errors import SettingsError
 from penstock.schema import config as sections
 from penstock.schema.config import Document
 from penstock.schema.mistake import mistakes, reason
+from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
 
@@ -153,6 +154,8 @@ def _check_names(document: Document, tree: yaml.Node | None, path: str) -> None:
     for number, provider in enumerate(document.providers or ()):
         if provider.name in names:
             raise _fault(tree, path, ["providers", number, "name"], f"{provider.name!r} is the name of two providers")
+        if provider.name == WORKERS:
+            raise _fault(tree, path, ["providers", number, "name"], f"{WORKERS!r} is the name of all GPU workers")
         names.add(provider.name)
 
 

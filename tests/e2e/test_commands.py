@@ -84,6 +84,9 @@ def test_a_key_opens_what_it_was_made_for(server: Server) -> None:
     with server.client(limited) as client:
         assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["org/other", "slow"]
 
+    pinned = run(server, "keys", "new", "--provider", "nobody", "--provider", "workers").split()[0]
+    assert ask(server, pinned) == (404, "No provider that this API key is pinned to serves the model 'echo'.")
+
     meter = run(server, "keys", "new", "--scope", "metrics").split()[0]
     assert ask(server, meter) == (403, "This API key lacks the scope 'inference'.")
 

@@ -98,6 +98,7 @@ MISTAKES = {
     "auth:\n  mode: none\n  mode: keys\n": "3: mode: is given twice",
     "auth: {}\nserver: {}\nauth: {}\n": "3: auth: is given twice",
     PROVIDER + "  - name: x\n    type: groq\n": "4: providers.1.name: 'x' is the name of two providers",
+    "providers:\n  - name: workers\n    type: groq\n": "2: providers.0.name: 'workers' is the name of all GPU workers",
     # no YAML, or not of this kind
     "- a\n": "1: must hold sections such as 'providers:'",
     "just text\n": "1: must hold sections such as 'providers:'",

@@ -14,7 +14,7 @@ from penstock.core.ports import Store
 from penstock.errors import Authentication, StateError
 from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret
-from penstock.schema.worker import LEASE, Load, Worker
+from penstock.schema.worker import LEASE, WORKERS, Load, Worker
 
 log = logging.getLogger("penstock.fleet")
 
@@ -143,4 +143,5 @@ class Fleet:
             priority=self._workplace.priority,
             timeout=self._workplace.timeout,
             reported=worker.running + worker.waiting,
+            pool=WORKERS,
         )

@@ -114,7 +114,7 @@ class Gateway:
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
-        places = self.router.order(await self.registry.candidates(request.model), request)
+        places = self.router.order(await self.registry.candidates(request.model, request.caller), request)
         account.tries = Tries(places, request, self._attempts)
         if not (terms := self.limiter.terms(request)):
             return

@@ -73,6 +73,15 @@ class _Known:
     asked_at: float
 
 
+def _caller(key: VirtualKey) -> Caller:
+    return Caller(
+        *(key.id, key.owner, key.priority, key.scopes, key.models),
+        limits=key.limits,
+        budget=key.budget,
+        providers=key.providers,
+    )
+
+
 class Keyring:
     """Tells who holds a key, from a cache that is at most a few seconds old.
 
@@ -148,9 +157,7 @@ class Keyring:
     async def _find(self, sha256: str) -> _Known:
         asked_at = time.monotonic()
         key = await self._store.find_key(sha256)
-        caller = (
-            Caller(key.id, key.owner, key.priority, key.scopes, key.models, key.limits, key.budget) if key else None
-        )
+        caller = _caller(key) if key else None
         if len(self._known) >= CAPACITY:
             for oldest in list(self._known)[: CAPACITY // 10]:
                 del self._known[oldest]

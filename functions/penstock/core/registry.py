@@ -12,6 +12,7 @@ from penstock.core.fleet import BELIEVED as WORKERS
 from penstock.core.fleet import Fleet
 from penstock.core.ports import Connection, Store
 from penstock.errors import ModelNotFound, NoDeploymentAvailable, PenstockError, StateConflict, StateError
+from penstock.schema.key import ANONYMOUS, EVERY, Caller
 from penstock.schema.model import Deployment, ModelCard, Registry
 
 log = logging.getLogger("penstock.registry")
@@ -57,11 +58,22 @@ class ModelRegistry:
         self._started = int(time.time())
         self._index()
 
-    async def candidates(self, model: str) -> tuple[Deployment, ...]:
-        """The deployments of a public model, best first.
+    async def candidates(self, model: str, caller: Caller = ANONYMOUS) -> tuple[Deployment, ...]:
+        """The deployments of a public model that the caller may be sent to, best first.
 
         Raises ``ModelNotFound``, and ``NoDeploymentAvailable`` if it has workers and nothing else, and none is ready.
         """
+        found = await self._candidates(model)
+        if caller.providers == EVERY:
+            return found
+        reachable = tuple(place for place in found if caller.may_reach(place))
+        if not reachable:
+            raise ModelNotFound(
+                f"No provider that this API key is pinned to serves the model {model!r}.", param="model"
+            )
+        return reachable
+
+    async def _candidates(self, model: str) -> tuple[Deployment, ...]:
         await self._recent()
         found = self._deployments.get(model)
         workers = await self._workers(model, needed=found is None)
@@ -104,15 +116,16 @@ class ModelRegistry:
             connection = self._connections[place] = self._connect(deployment)
         return connection
 
-    async def cards(self) -> list[ModelCard]:
-        """A card for each public model, sorted by name."""
+    async def cards(self, caller: Caller = ANONYMOUS) -> list[ModelCard]:
+        """A card for each public model that the caller may use, sorted by name."""
         await self._recent()
         if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
         cards = dict(self._cards)
         for worker, place in await self._fleet.deployments() if self._fleet else ():
-            cards.setdefault(place.model, ModelCard(place.model, "fleet", worker.engine, int(worker.registered_at)))
-        return [cards[name] for name in sorted(cards)]
+            cards.setdefault(place.model, ModelCard(place.model, place.pool, worker.engine, int(worker.registered_at)))
+        reachable = {place.model for place in await self.places() if caller.may_reach(place)}
+        return [cards[name] for name in sorted(cards) if name in reachable and caller.may_use(name)]
 
     async def refresh(self) -> Registry:
         """Ask every provider for its models, all at once, and publish what is new."""

@@ -15,15 +15,14 @@ router = LazyRouter()
 @router.get("/v1/models", summary="List the models that this key may use")
 async def list_models(house: Here, caller: Limited) -> dict[str, Any]:
     """Every public model, whoever serves it."""
-    cards = await house.registry.cards()
-    return {"object": "list", "data": [_entry(card) for card in cards if caller.may_use(card.id)]}
+    return {"object": "list", "data": [_entry(card) for card in await house.registry.cards(caller)]}
 
 
 @router.get("/v1/models/{model:path}", summary="Describe one model")
 async def retrieve_model(model: str, house: Here, caller: Limited) -> dict[str, Any]:
     """One public model; its id may hold slashes."""
-    for card in await house.registry.cards():
-        if card.id == model and caller.may_use(model):
+    for card in await house.registry.cards(caller):
+        if card.id == model:
             return _entry(card)
     raise ModelNotFound(f"The model {model!r} does not exist here, or you may not use it.", param="model")
 

@@ -59,7 +59,9 @@ class BudgetFields(BaseModel):
 
 
 class KeyFields(BaseModel):
-    """What may be said of a key. ``models`` are globs of public names; ``expires_at`` is in seconds since the epoch."""
+    """What may be said of a key. ``models`` are globs of public names, ``providers`` of the names of providers that it
+    is pinned to; ``workers`` are all GPU workers. ``expires_at`` is in seconds since the epoch.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -68,6 +70,7 @@ class KeyFields(BaseModel):
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     scopes: Annotated[list[Scope], Field(min_length=1)] | None = None
     models: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
+    providers: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
     tags: Annotated[list[Name], Field(max_length=50)] | None = None
     expires_at: Annotated[float, Field(gt=0, lt=1e11)] | None = None
     limits: LimitFields | None = None
@@ -201,6 +204,7 @@ def _shown(key: VirtualKey) -> dict[str, Any]:
         "priority": key.priority,
         "scopes": key.scopes,
         "models": key.models,
+        "providers": key.providers,
         "tags": key.tags,
         "created_at": key.created_at,
         "limits": stated(key.limits),

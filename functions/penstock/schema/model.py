@@ -15,7 +15,8 @@ class Deployment:
     """One place that serves one public model name. Times in seconds.
 
     ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
-    ``reported`` is the number of requests that a worker said it has, of all gateways together.
+    ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
+    that providers share who come and go: ``workers``, or empty.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Deployment:
     retries: int = 0
     retry_delay: float = 1.0
     reported: int = 0
+    pool: str = ""
     timeout: float = 300.0
     connect_timeout: float = 5.0
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())

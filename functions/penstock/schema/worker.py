@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STARTING, READY, BUSY, DRAINING, GONE = "starting", "ready", "busy", "draining", "gone"
+WORKERS = "workers"
+"""The name under which all of them are one provider."""
 LEASE = 30.0
 """Seconds after its last word for which a worker is believed."""
 

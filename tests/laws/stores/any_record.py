@@ -36,6 +36,7 @@ keys = st.builds(
     created_at=_moment,
     expires_at=st.none() | _moment,
     revoked_at=st.none() | _moment,
+    providers=st.lists(_text, max_size=3).map(tuple),
 )
 outcomes = st.builds(
     Outcome,

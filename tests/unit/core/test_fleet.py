@@ -11,6 +11,7 @@ from penstock.core import fleet as fleets
 from penstock.core.fleet import Fleet
 from penstock.core.registry import ModelRegistry
 from penstock.errors import ModelNotFound, StateError
+from penstock.schema.key import Caller
 from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret
 from penstock.schema.worker import READY, Load, Worker
@@ -48,6 +49,20 @@ def registry(store: WorkerStore, *configured: Deployment) -> ModelRegistry:
 
 async def found(places: ModelRegistry, model: str = "llama") -> list[str]:
     return [place.id for place in await places.candidates(model)]
+
+
+async def test_a_key_is_pinned_to_one_worker_or_to_all_of_them() -> None:
+    vendor = Deployment("vendor/llama", "llama", "vendor", "openai", "m", "http://x")
+    places = registry(WorkerStore(a_worker("gpu-1"), a_worker("gpu-2")), vendor)
+
+    async def reached(*providers: str) -> list[str]:
+        return [place.id for place in await places.candidates("llama", Caller("key_1", providers=providers))]
+
+    assert await reached("workers") == ["gpu-1/llama", "gpu-2/llama"]
+    assert await reached("gpu-2", "vendor") == ["gpu-2/llama", "vendor/llama"]
+    assert await reached("gpu-*") == ["gpu-1/llama", "gpu-2/llama"]
+    with pytest.raises(ModelNotFound):
+        await reached("gpu-3")
 
 
 async def test_all_who_come_first_wait_for_the_one_reading() -> None:

@@ -293,11 +293,14 @@ async def test_a_cancelled_call_is_an_outcome(run: Run) -> None:
 REFUSED: list[tuple[dict[str, Any], type[PenstockError]]] = [
     ({"model": "other"}, ModelNotFound),
     ({"caller": Caller("key_1", models=("gpt-*",))}, PermissionDenied),
+    ({"caller": Caller("key_1", providers=("other",))}, ModelNotFound),
 ]
 
 
 @both
-@pytest.mark.parametrize(("fields", "kind"), REFUSED, ids=["unknown model", "not this key's model"])
+@pytest.mark.parametrize(
+    ("fields", "kind"), REFUSED, ids=["unknown model", "not this key's model", "not at its provider"]
+)
 async def test_a_request_that_is_not_admitted_reaches_nobody(
     run: Run, fields: dict[str, Any], kind: type[PenstockError]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from penstock.core import registry as registries
 from penstock.core.registry import AGAIN, BELIEVED, ModelRegistry
 from penstock.errors import ModelNotFound, StateConflict, StateError, UpstreamUnavailable
+from penstock.schema.key import Caller
 from penstock.schema.model import Deployment, ModelCard, Registry
 from tests.unit.memory import DOWN, Clock, MemoryStore
 
@@ -94,6 +95,15 @@ async def test_an_unknown_model_is_not_found_and_the_store_is_not_asked() -> Non
     with pytest.raises(ModelNotFound, match="'other' does not exist") as error:
         await registry.candidates("other")
     assert error.value.param == "model"
+
+
+async def test_a_pinned_key_is_sent_to_its_providers_in_the_usual_order() -> None:
+    registry = fixed(deployment("a", "m"), deployment("b", "m", priority=2), deployment("c", "m"), deployment("a", "k"))
+    pinned = Caller("key_1", providers=("b", "c"))
+    assert [place.id for place in await registry.candidates("m", pinned)] == ["c/m", "b/m"]
+    assert [found.id for found in await registry.cards(pinned)] == ["m"]
+    with pytest.raises(ModelNotFound, match="pinned to serves the model 'k'"):
+        await registry.candidates("k", pinned)
 
 
 async def test_a_model_of_several_deployments_has_one_card() -> None:

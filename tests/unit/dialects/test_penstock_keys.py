@@ -87,6 +87,7 @@ async def test_every_field_is_kept_and_told(client: Client) -> None:
         "priority": -2,
         "scopes": ["inference", "metrics"],
         "models": ["simulated/*"],
+        "providers": ["sim*", "workers"],
         "tags": ["ci"],
         "expires_at": time.time() + 3600.5,
     }
@@ -102,6 +103,16 @@ async def test_models_that_a_key_may_not_use_are_refused_and_not_listed(client: 
     answer = await holder.post("/v1/chat/completions", json=CHAT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_permissions")
     assert (await holder.get("/v1/models")).json()["data"] == []
+
+
+async def test_a_pinned_key_is_served_by_its_providers_alone(client: Client) -> None:
+    pinned = client(OUTSIDE, (await made(client, providers=["simulated"]))["api_key"])
+    assert (await pinned.post("/v1/chat/completions", json=CHAT)).headers["x-penstock-deployment"] == "simulated/echo"
+    elsewhere = client(OUTSIDE, (await made(client, providers=["openai", "workers"]))["api_key"])
+    answer = await elsewhere.post("/v1/chat/completions", json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert (await elsewhere.get("/v1/models")).json()["data"] == []
+    assert (await elsewhere.get("/v1/models/simulated/echo")).status_code == 404
 
 
 async def test_an_expired_key_is_refused(client: Client) -> None:

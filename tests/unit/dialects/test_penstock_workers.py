@@ -75,7 +75,7 @@ async def test_a_worker_registers_and_requests_go_to_it(workers: Workers) -> Non
     assert 29 < told["lease_until"] - time.time() <= 30
     assert await places(workers) == ["gpu-1/llama at http://10.0.0.5:30000/v1"]
     models = (await (await workers.app.open()).registry.cards())[0]
-    assert (models.id, models.owned_by, models.provider_type) == ("llama", "fleet", "sglang")
+    assert (models.id, models.owned_by, models.provider_type) == ("llama", "workers", "sglang")
 
 
 async def test_an_operator_sees_what_it_is_and_has_to_do(workers: Workers) -> None:

@@ -30,14 +30,15 @@ TABLES = (
         previous_until REAL NOT NULL,
         revision INTEGER NOT NULL,
         limits TEXT,
-        budget TEXT
+        budget TEXT,
+        providers TEXT NOT NULL
     )""",
     "CREATE INDEX keys_by_previous ON keys (previous_sha256) WHERE previous_sha256 <> ''",
 )
 
 _FIELDS = tuple(field.name for field in fields(VirtualKey))
 
-_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CREATE = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _BY_HASH = "SELECT * FROM keys WHERE sha256 = ?1 OR (previous_sha256 = ?1 AND previous_sha256 <> '')"
 _BY_ID = "SELECT * FROM keys WHERE id = ?"
 _ALL = "SELECT * FROM keys ORDER BY created_at, id"
@@ -107,4 +108,4 @@ def _replace(sql: sqlite3.Connection, key: VirtualKey) -> None:
 
 def _key(row: tuple[Any, ...]) -> VirtualKey:
     values = dict(zip(_FIELDS, row, strict=True))
-    return whole(values | {name: tuple(json.loads(values[name])) for name in ("scopes", "models", "tags")})
+    return whole(values | {name: tuple(json.loads(values[name])) for name in ("scopes", "models", "tags", "providers")})
