@@ -22,6 +22,8 @@ SKEW = 60.0
 """Seconds by which a signature's time may differ from ours."""
 BELIEVED = 2.0
 """Seconds for which the list of workers is believed; then it is read again behind the requests' back."""
+OLD = 3.0
+"""Seconds after which a request waits for that reading: agents rely on it that nobody uses a list much older."""
 NEVER = float("-inf")
 
 Serving = dict[str, list[tuple[Worker, Deployment]]]
@@ -53,7 +55,7 @@ class Fleet:
         self._secret = secret
         self._workplace = workplace or Workplace()
         self._serving: Serving | None = None
-        self._asked_at = NEVER
+        self._asked_at = self._read_at = NEVER
         self._reading: asyncio.Task[None] | None = None
 
     @property
@@ -106,30 +108,33 @@ class Fleet:
         return [each for known in (await self._known()).values() for each in known if each[0].routable(now)]
 
     async def _known(self) -> Serving:
-        """What workers serve. Once it was read, it is read again behind the requests' back."""
+        """What workers serve. Once it was read, it is read again behind the requests' back, unless it is old by then."""
         if self._secret is None:
             return {}
-        if time.monotonic() - self._asked_at > BELIEVED and (self._reading is None or self._reading.done()):
-            self._asked_at = time.monotonic()
+        now = time.monotonic()
+        if now - self._asked_at > BELIEVED and (self._reading is None or self._reading.done()):
+            self._asked_at = now
             self._reading = asyncio.ensure_future(self._read())
-        if self._serving is None:
-            assert self._reading is not None
+        if self._reading is not None and now - self._read_at > OLD:
             await asyncio.shield(self._reading)
         if self._serving is None:
             raise StateError("the workers are not known yet: the state cannot be read")
         return self._serving
 
     async def _read(self) -> None:
+        began = time.monotonic()
         try:
             workers = await self._store.list_workers(time.time())
         except StateError as error:
             log.warning("the workers are as they were: %s", error)
             return
+        if began < self._read_at:
+            return  # another reading began later, and was quicker
         serving: Serving = {}
         for worker in workers:
             for model in worker.models:
                 serving.setdefault(model, []).append((worker, self._deployment(worker, model)))
-        self._serving = serving
+        self._serving, self._read_at = serving, began
 
     def _deployment(self, worker: Worker, model: str) -> Deployment:
         return Deployment(

@@ -28,8 +28,12 @@ class WorkerStore(MemoryStore):
         self.workers = {worker.id: worker for worker in workers}
 
     async def list_workers(self, now: float) -> list[Worker]:
+        known = list(self.workers.values())
         await self._enter("list_workers")
-        return list(self.workers.values())
+        return known
+
+    async def drain_worker(self, id: str) -> Worker | None:
+        return self.workers.pop(id, None)
 
     async def beat_worker(self, id: str, generation: str, state: str, load: Load, *, until: float) -> Worker | None:
         await self._enter("beat_worker")
@@ -91,6 +95,32 @@ async def test_nobody_waits_for_the_next_reading(monkeypatch: pytest.MonkeyPatch
         while await found(places) != ["gpu-1/llama", "gpu-2/llama"]:  # noqa: ASYNC110 - it is a turn of the loop away
             await asyncio.sleep(0)
     assert store.asked["list_workers"] == 2
+
+
+async def test_after_a_pause_the_first_to_ask_waits_for_a_new_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(fleets, "time", clock)
+    store = WorkerStore(a_worker(until=clock.now + 30))
+    places = registry(store)
+    assert await found(places) == ["gpu-1/llama"]
+    clock.now += 60
+    store.workers = {"gpu-2": a_worker("gpu-2", until=clock.now + 30)}
+    assert await found(places) == ["gpu-2/llama"], "who has left is not used, and who has come is"
+
+
+async def test_a_reading_that_was_overtaken_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(fleets, "time", clock)
+    store = WorkerStore(a_worker(until=clock.now + 30))
+    fleet = Fleet(store, SECRET)  # type: ignore[arg-type]
+    store.gate = slow = asyncio.Event()
+    asked = asyncio.ensure_future(fleet.serving("llama"))
+    await store.until(lambda: store.asked["list_workers"] == 1)
+    store.gate = None
+    clock.now += 0.5
+    await fleet.drain("gpu-1")
+    slow.set()
+    assert await asked is None
 
 
 async def test_while_the_store_is_away_workers_are_as_they_were_until_their_lease_is_over(
