@@ -1,10 +1,13 @@
+#!/usr/bin/env python3
 """Stands beside one SGLang engine and speaks for it to a gateway: it is there, what it has to do, it is leaving.
 
-    PENSTOCK_FLEET_SECRET=… python gpu_workers/agent.py --gateway http://gateway:8000 --engine http://127.0.0.1:30000
+    PENSTOCK_FLEET_SECRET=… python3 gpu_workers/agent.py --gateway http://gateway:8000 --engine http://127.0.0.1:30000
 
-It registers once the engine's ``/ready`` answers, sends a heartbeat with ``/v1/loads`` every 10 seconds, registers
-anew when the gateway does not know it, and on SIGTERM says that it is draining, waits until the engine has nothing to
-do, and ends. Python's standard library is all it needs. The engine's key is read from ``ENGINE_API_KEY``.
+It registers once the engine's ``/ready`` answers, sends a heartbeat with ``/v1/loads`` every 10 seconds, and says at
+once when the engine is no longer ready. On SIGTERM it says that the worker drains, waits until no gateway sends it
+calls and the engine has none, and ends; a second signal ends it at once. What fails is told once and tried again.
+
+The engine's key is read from PENSTOCK_ENGINE_API_KEY. Needs Python 3.11+ and nothing else.
 """
 
 from __future__ import annotations
@@ -14,162 +17,263 @@ import hashlib
 import hmac
 import json
 import os
+import queue
 import secrets
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+FLEET_SECRET = "PENSTOCK_FLEET_SECRET"  # noqa: S105 - the name of a variable
+CALLER_KEY = "PENSTOCK_ENGINE_API_KEY"
 BEAT = 10.0
-"""Seconds between two heartbeats; the gateway believes each for 30."""
-AGAIN = 1.0
-"""Seconds between two attempts to register."""
+"""Seconds between two heartbeats."""
+LEASE = 30.0
+"""Seconds for which the gateway believes each."""
+LOOK = 1.0
+"""Seconds between two looks at the engine, and between two attempts to tell the gateway what it does not know yet."""
 PATIENCE = 5.0
 """Seconds for one call."""
-ROUTED = 3.0
-"""Seconds after which no gateway sends a draining worker anything new: they look at the list of workers every 2."""
+ROUTED = 4.0
+"""Seconds after which no gateway sends a draining worker anything new: none uses a list of workers older than 3."""
+NOBODY = 0
+"""In place of an HTTP status: no process listens there."""
 
 
-class Refused(Exception):
-    """The gateway understood, and said no: ``status`` and its words."""
+class Trouble(Exception):
+    """What keeps the agent from speaking for its engine, in words for people; ``status`` if the gateway refused."""
 
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(f"{status}: {words}")
+    def __init__(self, words: str, status: int = 0) -> None:
+        super().__init__(words)
         self.status = status
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the agent stands: its gateway, its engine as it reaches it, and as the gateway does."""
+    """Where the agent stands: its gateway, its engine as it reaches it, and as the gateway does.
+
+    ``drain_within`` is in seconds: so long it waits at most for the engine's last call.
+    """
 
     id: str
     gateway: str
     engine: str
     url: str
-    models: tuple[str, ...]
-    secret: str = field(repr=False)
+    models: tuple[str, ...] = ()
+    drain_within: float = 300.0
+    secret: str = field(default="", repr=False)
     engine_key: str = field(default="", repr=False)
 
 
 class Agent:
-    """One engine's agent. ``run`` returns once the engine has nothing to do and the gateway knows that it leaves."""
+    """One engine's agent; ``generation`` tells the gateway its word from that of an earlier one."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._generation = secrets.token_hex(8)
-        self._leaving = threading.Event()
+        self._leave: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any instant
         self._registered = False
+        self._beat_at = 0.0
+        self._believed_until = time.monotonic() + LEASE  # an earlier agent may have spoken just now
+        self._trouble = ""
+        # The engine is beside it, so no proxy of the environment stands between; a redirected POST would become a GET.
+        self._ask_engine = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        self._ask_gateway = urllib.request.build_opener(_NoRedirects()).open
 
     def leave(self) -> None:
         """Begin to leave; safe to call from a signal handler."""
-        self._leaving.set()
+        self._leave.put(None)
 
     def run(self) -> None:
         """Speak for the engine until told to leave, and then until it has nothing to do."""
-        while not self._leaving.is_set():
-            began = time.monotonic()
-            self._say()
-            self._leaving.wait(max(0.0, BEAT - (time.monotonic() - began)) if self._registered else AGAIN)
-        self.drain()
+        patience = 0.0
+        while not self._told_to_leave(patience):
+            self._try(self._look)
+            patience = LOOK
+        self._depart()
 
-    def drain(self, patience: float = 120.0) -> None:
-        """Tell the gateway that nothing more is wanted, and wait until what was begun has ended."""
-        if self._registered:
-            try:
-                self._post(f"/v1/workers/{self._place.id}/drain", {})
-            except (OSError, Refused) as error:
-                tell("the gateway was not told that this worker drains", error=str(error))
-        now = time.monotonic()
-        routed_until, end = now + ROUTED, now + patience
-        while time.monotonic() < end:
-            load = self._load()
-            if load is None or (time.monotonic() > routed_until and not load["running"] and not load["waiting"]):
-                break
-            time.sleep(0.2)
-        tell("drained", worker=self._place.id)
-
-    def _say(self) -> None:
-        """Register, or send a heartbeat; what fails is tried again at the next turn."""
-        if self._ask("/ready") is None:
-            return
+    def _told_to_leave(self, within: float) -> bool:
         try:
+            self._leave.get(timeout=within)
+        except queue.Empty:
+            return False
+        return True
+
+    def _try(self, act: Callable[[], None]) -> bool:
+        """Whether it went well; what went wrong is told when it is new."""
+        try:
+            act()
+        except Trouble as trouble:
+            if str(trouble) != self._trouble:
+                tell(str(trouble), worker=self._place.id)
+            self._trouble = str(trouble)
+            return False
+        if self._trouble:
+            tell("well again", worker=self._place.id)
+        self._trouble = ""
+        return True
+
+    def _look(self) -> None:
+        """See how the engine is, and tell the gateway what it does not know."""
+        status, _ = self._engine("/ready")
+        if status != 200:
             if self._registered:
-                self._beat()
-            else:
-                self._register()
-        except Refused as error:
-            self._registered = self._registered and error.status != 404
-            tell("the gateway refused", error=str(error))
-        except OSError as error:
-            tell("the gateway cannot be reached", error=str(error))
+                self._withdraw()
+                self._registered = False
+            how = "nobody listens there" if status == NOBODY else f"/ready says {status}"
+            raise Trouble(f"the engine at {self._place.engine} is not ready: {how}")
+        if not self._registered:
+            self._register()
+        elif time.monotonic() >= self._beat_at:
+            self._beat()
 
     def _register(self) -> None:
-        place = self._place
-        info = self._ask("/get_server_info") or {}
-        models = place.models or tuple(card["id"] for card in (self._ask("/v1/models") or {}).get("data", ()))
-        self._post(
-            "/v1/workers",
-            {
-                "id": place.id,
-                "generation": self._generation,
-                "url": place.url,
-                "models": list(models),
-                "engine_version": str(info.get("version", ""))[:200],
-                "gpu": hardware(),
-                "load": self._load() or {},
-            },
-        )
+        place, told = self._place, self._loads()
+        models = place.models or tuple(card["id"] for card in self._engine("/v1/models")[1].get("data", ()))
+        document = {
+            "id": place.id,
+            "generation": self._generation,
+            "url": place.url,
+            "models": list(models),
+            "engine_version": str(told.get("version", ""))[:200],
+            "gpu": hardware(),
+            "load": summed(told),
+        }
+        self._post("", document)
+        self._believed()
         self._registered = True
-        tell("registered", worker=place.id, models=list(models))
+        tell("registered", worker=place.id, models=list(models), gateway=place.gateway)
 
     def _beat(self) -> None:
-        body = {"generation": self._generation, "load": self._load() or {}}
-        self._post(f"/v1/workers/{self._place.id}/heartbeat", body)
+        try:
+            self._post(f"/{self._place.id}/heartbeat", {"generation": self._generation, "load": summed(self._loads())})
+        except Trouble as trouble:
+            self._registered = trouble.status != 404
+            raise
+        self._believed()
 
-    def _load(self) -> dict[str, Any] | None:
-        """What the engine has to do, over all its data-parallel ranks; ``None`` if it does not answer."""
-        answer = self._ask("/v1/loads")
-        if answer is None:
-            return None
-        loads = answer.get("loads") or [{}]
-        return {
-            "running": sum(int(load.get("num_running_reqs", 0)) for load in loads),
-            "waiting": sum(int(load.get("num_waiting_reqs", 0)) for load in loads),
-            "kv_use": min(1.0, max(float(load.get("token_usage", 0.0)) for load in loads)),
-            "capacity": sum(int(load.get("max_running_requests", 0)) for load in loads),
-        }
+    def _believed(self) -> None:
+        now = time.monotonic()
+        self._beat_at, self._believed_until = now + BEAT, now + LEASE
 
-    def _ask(self, path: str) -> dict[str, Any] | None:
-        """The engine's answer; ``None`` if it has none to give."""
+    def _withdraw(self) -> None:
+        """Have the gateway send nothing new; one that does not know the worker does not."""
+        try:
+            self._post(f"/{self._place.id}/drain", {})
+        except Trouble as trouble:
+            if trouble.status != 404:
+                raise
+        tell("drains", worker=self._place.id)
+
+    def _depart(self) -> None:
+        """Return when no gateway sends calls and the engine has none left, or at the end of patience."""
+        end = time.monotonic() + self._place.drain_within
+        while not self._try(self._withdraw) and time.monotonic() < min(end, self._believed_until):
+            time.sleep(LOOK)
+        quiet = time.monotonic() + ROUTED
+        while time.monotonic() < end:
+            calls = self._calls()
+            if calls is None or (not calls and time.monotonic() >= quiet):
+                break
+            if self._registered and time.monotonic() >= self._beat_at:
+                self._try(self._beat)
+            time.sleep(0.2)
+        tell("left", worker=self._place.id)
+
+    def _calls(self) -> int | None:
+        """How many calls the engine has, at least one while it does not tell; ``None`` once it is no more."""
+        try:
+            if self._engine("/ready")[0] == NOBODY:
+                return None
+            load = summed(self._loads())
+        except Trouble:
+            return 1
+        return int(load["running"] + load["waiting"])
+
+    def _loads(self) -> dict[str, Any]:
+        """The engine's ``/v1/loads``: its version, and what each of its data-parallel ranks has to do."""
+        status, told = self._engine("/v1/loads")
+        if status in (401, 403):
+            raise Trouble(f"the engine at {self._place.engine} does not accept the key in {CALLER_KEY}")
+        if status != 200:
+            raise Trouble(f"the engine at {self._place.engine} does not tell its load: /v1/loads says {status}")
+        return told
+
+    def _engine(self, path: str) -> tuple[int, dict[str, Any]]:
+        """The engine's status, or ``NOBODY``, and its document. Raises ``Trouble`` if it does not answer in time."""
         request = urllib.request.Request(self._place.engine + path)
         if self._place.engine_key:
             request.add_header("Authorization", f"Bearer {self._place.engine_key}")
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-                document = json.loads(response.read() or b"{}")
-        except OSError:
-            return None
-        except ValueError:
-            return {}
-        return document if isinstance(document, dict) else {}
+            with self._ask_engine(request, timeout=PATIENCE) as response:
+                status, document = response.status, json.loads(response.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            return error.code, {}
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ConnectionRefusedError):
+                return NOBODY, {}
+            raise Trouble(f"the engine at {self._place.engine} does not answer: {reason}") from None
+        return status, document if isinstance(document, dict) else {}
 
     def _post(self, path: str, document: dict[str, Any]) -> None:
-        url, body = self._place.gateway + path, json.dumps(document).encode()
+        """Tell the gateway. Raises ``Trouble`` where it does not listen or says no."""
+        url, body = f"{self._place.gateway}/v1/workers{path}", json.dumps(document).encode()
         request = urllib.request.Request(url, body, method="POST")
         request.add_header("Content-Type", "application/json")
         request.add_header("X-Penstock-Signature", signature(self._place.secret, "POST", urlsplit(url).path, body))
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            with self._ask_gateway(request, timeout=PATIENCE) as response:
                 response.read()
         except urllib.error.HTTPError as error:
-            raise Refused(error.code, error.read(1000).decode("utf-8", "replace")) from None
+            words = f"the gateway at {self._place.gateway} {_meaning(error.code)}: {error.code} {_said(error)}"
+            raise Trouble(words, error.code) from None
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Trouble(f"the gateway at {self._place.gateway} cannot be reached: {reason}") from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Leave the redirect as the answer."""
+
+
+def _meaning(status: int) -> str:
+    if status in (401, 403):
+        return f"does not accept the signature (is {FLEET_SECRET} the same there?)"
+    if status == 404:
+        return "does not know this worker, or knows it by another agent"
+    return "has failed" if status >= 500 else "refuses"
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The message of an error's body, or its beginning."""
+    try:
+        text = error.read(2000).decode("utf-8", "replace")
+        return str(json.loads(text)["error"]["message"])
+    except (OSError, HTTPException):
+        return ""
+    except (ValueError, KeyError, TypeError):
+        return text[:200]
+
+
+def summed(told: dict[str, Any]) -> dict[str, Any]:
+    """What an engine's ``/v1/loads`` tells of all its data-parallel ranks together."""
+    loads = told.get("loads") or [{}]
+    return {
+        "running": sum(int(load.get("num_running_reqs", 0)) for load in loads),
+        "waiting": sum(int(load.get("num_waiting_reqs", 0)) for load in loads),
+        "kv_use": min(1.0, max(float(load.get("token_usage", 0.0)) for load in loads)),
+        "capacity": sum(int(load.get("max_running_requests", 0)) for load in loads),
+    }
 
 
 def signature(secret: str, method: str, path: str, body: bytes) -> str:
@@ -195,38 +299,55 @@ def tell(message: str, **fields: Any) -> None:
     print(json.dumps({"logger": "penstock.agent", "message": message, **fields}), file=sys.stderr, flush=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def place_of(gateway: str, engine: str, url: str | None, id: str | None, **more: Any) -> Place:
+    """An agent's place, with its secrets from the environment. Raises ``ValueError`` with what is wrong with it."""
+    secret = os.environ.get(FLEET_SECRET, "")
+    if not secret:
+        raise ValueError(f"{FLEET_SECRET} is not set: it is the secret that the gateway has too")
+    for address in (gateway, engine, url or engine):
+        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
+            raise ValueError(f"{address!r} is no address such as http://host:port")
+    if url is None and _is_here(engine) and not _is_here(gateway):
+        raise ValueError(f"the gateway at {gateway} cannot reach {engine}: say with --url what it is called there")
+    engine = engine.rstrip("/")
+    name = id or f"{socket.gethostname()[:57]}-{urlsplit(engine).port or 80}"
+    key = os.environ.get(CALLER_KEY, "")
+    return Place(name, gateway.rstrip("/"), engine, (url or engine).rstrip("/"), secret=secret, engine_key=key, **more)
+
+
+def _is_here(address: str) -> bool:
+    return urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost")
+
+
+def main(words: list[str]) -> int:
     """Run an agent until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="agent.py", description="Speaks for one SGLang engine to a Penstock gateway.")
     parser.add_argument("--gateway", required=True, help="address of the gateway, such as https://gateway.example")
     parser.add_argument("--engine", default="http://127.0.0.1:30000", help="the engine, as this agent reaches it")
     parser.add_argument("--url", help="the engine, as the gateway reaches it (default: --engine)")
-    parser.add_argument("--id", default=socket.gethostname(), help="the worker's name (default: the host's)")
+    parser.add_argument("--id", help="the worker's name (default: the host's, and the engine's port)")
     parser.add_argument("--model", action="append", default=[], help="a public model name; default: the engine's own")
-    options = parser.parse_args(arguments)
-    secret = os.environ.get("PENSTOCK_FLEET_SECRET", "")
-    if not secret:
-        print("agent.py: PENSTOCK_FLEET_SECRET is not set: it is the secret that the gateway has too", file=sys.stderr)
+    parser.add_argument("--drain-within", type=float, default=300.0, metavar="SECONDS", help="wait no longer (300)")
+    parser.add_argument("--leave", action="store_true", help="drain at once, for a worker whose agent has died")
+    given = parser.parse_args(words)
+    more = {"models": tuple(given.model), "drain_within": given.drain_within}
+    try:
+        agent = Agent(place_of(given.gateway, given.engine, given.url, given.id, **more))
+    except ValueError as error:
+        tell(str(error))
         return 2
-    for url in (options.gateway, options.engine, options.url or options.engine):
-        if urlsplit(url).scheme not in ("http", "https"):
-            parser.error(f"{url!r} is no address such as http://host:port")
-    engine = options.engine.rstrip("/")
-    place = Place(
-        id=options.id,
-        gateway=options.gateway.rstrip("/"),
-        engine=engine,
-        url=(options.url or engine).rstrip("/"),
-        models=tuple(options.model),
-        secret=secret,
-        engine_key=os.environ.get("ENGINE_API_KEY", ""),
-    )
-    agent = Agent(place)
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        agent.leave()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.leave())
+        signal.signal(number, leave)
+    if given.leave:
+        agent.leave()
     agent.run()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

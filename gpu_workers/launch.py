@@ -2,8 +2,9 @@
 """Runs one model with SGLang until it is told to end: `gpu_workers/launch.py qwen3-8b`.
 
 Once the model has answered for the first time, one line of JSON goes to standard output; what the engine prints goes
-to standard error. SIGTERM and SIGINT drain: whoever stands beside the engine says that no more calls should come, then
-the engine finishes those it has, and ends. A second signal ends it at once. The exit status is the engine's.
+to standard error. With `--gateway`, an agent stands beside the engine and speaks for it. SIGTERM and SIGINT drain: the
+agent says that no more calls should come, and once the engine has finished those it has, it ends. A second signal ends
+it at once. The exit status is the engine's.
 
 Keys come from the environment, PENSTOCK_ENGINE_API_KEY (callers) and PENSTOCK_ENGINE_ADMIN_KEY (who may abort calls or
 change weights), and appear in no process list and no log. Needs Python 3.11+ and nothing else.
@@ -24,24 +25,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import FLEET_SECRET
 from catalogue import ADMIN_KEY, CALLER_KEY, MODELS, LaunchError, Model, check_weights, command, find
+from companion import Companion, beside
 from engine import Engine, check_port, secret_flags
 
-LEAVE_SECONDS = 15.0
+LEAVE_SECONDS = 15.0  # for a gateway to hear that the engine has ended by itself
 UNSERVED_SECONDS = 10.0
-
-
-class Companion:
-    """Who stands beside the engine and speaks for it to a gateway. This one is silent: nobody is told anything."""
-
-    async def joined(self, model: Model, url: str) -> None:
-        """The engine at ``url`` has answered, and is ready for calls."""
-
-    async def leaving(self) -> None:
-        """The engine is about to drain: return when no gateway sends it new calls. It is not waited for very long."""
-
-    async def left(self) -> None:
-        """The engine has ended, whether it was asked to or not."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,8 @@ async def run(options: Options, environment: Mapping[str, str], companion: Compa
     check_weights(options.model, environment)
     check_port(options.host, options.port)
     keys = {"api-key": environment.get(CALLER_KEY, ""), "admin-api-key": environment.get(ADMIN_KEY, "")}
-    inherited = {name: value for name, value in environment.items() if name not in {CALLER_KEY, ADMIN_KEY}}
+    secrets = {CALLER_KEY, ADMIN_KEY, FLEET_SECRET}
+    inherited = {name: value for name, value in environment.items() if name not in secrets}
     started = time.monotonic()
     with Stop() as stop, contextlib.ExitStack() as ending:
         with secret_flags(keys) as secret:
@@ -144,13 +135,15 @@ async def _drain(engine: Engine, within: float, stop: Stop, companion: Companion
     """Nobody sends new calls, then the engine ends its last one: in this order, because it accepts calls to its end."""
     insisted = asyncio.create_task(stop.insisted.wait())
     leaving = asyncio.create_task(companion.leaving())
-    await asyncio.wait({leaving, insisted}, timeout=LEAVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    started = time.monotonic()
+    await asyncio.wait({leaving, insisted, ended}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
     if not leaving.done():
         leaving.cancel()
     elif error := leaving.exception():
         _say(f"the gateway could not be told that the engine drains: {error!r}")
     engine.drain()
-    await asyncio.wait({ended, insisted}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    left = within - (time.monotonic() - started)
+    await asyncio.wait({ended, insisted}, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
         why = "told twice to end" if insisted.done() else f"still busy after {within:g} s"
         _say(f"the engine is killed: {why}")
@@ -180,16 +173,23 @@ def _arguments(words: list[str]) -> tuple[argparse.Namespace, tuple[str, ...]]:
     parser = argparse.ArgumentParser(
         prog="launch.py",
         description="Run one model of models.toml with SGLang. SGLang's own flags may follow after `--`, and win.",
-        epilog=f"Keys: {CALLER_KEY} is what callers must present, {ADMIN_KEY} what administrators must.",
+        epilog=f"Keys: {CALLER_KEY} is what callers must present, {ADMIN_KEY} what administrators must. "
+        f"With --gateway, {FLEET_SECRET} is the secret that the gateway has too.",
     )
     parser.add_argument("model", help="the name of a row in models.toml")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1); 0.0.0.0 for everywhere")
     parser.add_argument("--port", type=int, default=30000, help="where to listen (30000)")
+    parser.add_argument("--gateway", help="address of a gateway that an agent tells of this engine")
+    parser.add_argument("--url", help="the engine as that gateway reaches it (where it listens)")
+    parser.add_argument("--id", help="the worker's name there (the host's, and the port)")
     parser.add_argument("--models", type=Path, default=MODELS, help="another models.toml")
     parser.add_argument("--ready-within", type=float, metavar="SECONDS", help="give up after (the row's start_seconds)")
     parser.add_argument("--drain-within", type=float, default=300.0, metavar="SECONDS", help="kill after (300)")
     parser.add_argument("--print-command", action="store_true", help="print SGLang's command, without keys, and end")
-    return parser.parse_args(own), tuple(flags)
+    given = parser.parse_args(own)
+    if not given.gateway and (given.url or given.id):
+        parser.error("--url and --id are what a gateway is told: give --gateway too")
+    return given, tuple(flags)
 
 
 def main(words: list[str]) -> int:
@@ -204,7 +204,9 @@ def main(words: list[str]) -> int:
             return 0
         if not os.environ.get(CALLER_KEY) and options.url != f"http://{given.host}:{given.port}":
             _say(f"anybody who reaches port {given.port} may use this engine: set {CALLER_KEY}")
-        return asyncio.run(run(options, os.environ, Companion()))
+        where = given.url, given.id
+        told = beside(options.url, given.gateway, *where, options.drain_within) if given.gateway else Companion()
+        return asyncio.run(run(options, os.environ, told))
     except LaunchError as error:
         _say(str(error))
         return error.status

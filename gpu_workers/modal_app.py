@@ -41,7 +41,7 @@ image = (
     .entrypoint([])
     .env({"HF_HOME": "/weights", "HF_XET_HIGH_PERFORMANCE": "1", "SGLANG_CACHE_DIR": "/kernels", "PYTHONPATH": INSIDE})
 )
-for name in ("models.toml", "catalogue.py", "engine.py", "launch.py"):
+for name in ("models.toml", "catalogue.py", "engine.py", "launch.py", "companion.py", "agent.py"):
     image = image.add_local_file(HERE / name, f"{INSIDE}/{name}")
 weights = modal.Volume.from_name("penstock-weights", create_if_missing=True)
 kernels = modal.Volume.from_name("penstock-kernels", create_if_missing=True)

@@ -2,96 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.engine import Engine
 from tests.e2e.server import KEY, ROOT, Server, chat, environment, wait_for
-from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(180)
 
 SECRET = "a-secret-of-the-fleet"
 CONFIG = "auth: {api_keys: [test-key]}\nlimits: {enabled: false}\nproviders: []\n"
-
-
-class Engine:
-    """What an agent and a gateway need of SGLang; each answer is written slowly while ``go`` is not set."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.ready = threading.Event()
-        self.go = threading.Event()
-        self.go.set()
-        self.running = 0
-        self.served = 0
-        self._turn = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
-
-    def __enter__(self) -> Engine:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def _documents(self) -> dict[str, Any]:
-        load = {"num_running_reqs": self.running, "num_waiting_reqs": 0, "token_usage": 0.1, "max_running_requests": 8}
-        return {
-            "/ready": {},
-            "/v1/loads": {"loads": [load]},
-            "/v1/models": {"data": [{"id": "llama"}]},
-            "/get_server_info": {"version": "0.5.23"},
-            "/get_model_info": {"is_generation": True},
-        }
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        engine = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                document = engine._documents().get(self.path)
-                if self.path == "/ready" and not engine.ready.is_set():
-                    document = None
-                self.answer(200 if document is not None else 503, json.dumps(document or {}).encode())
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                with engine._turn:
-                    engine.running += 1
-                engine.go.wait(60)
-                choice = {"index": 0, "delta": {"role": "assistant", "content": engine.url}, "finish_reason": "stop"}
-                chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "llama"}
-                body = f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
-                with engine._turn:
-                    engine.running -= 1
-                    engine.served += 1
-                self.answer(200, body, "text/event-stream")
-
-            def answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        return Handler
 
 
 @pytest.fixture
@@ -137,6 +63,9 @@ def test_a_worker_is_there_once_its_engine_is_ready(server: Server) -> None:
         )
         with server.client() as client:
             assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["llama"]
+            [worker] = client.get("/v1/workers").json()["data"]
+        assert worker["engine_version"] == "0.5.23"
+        assert worker["load"]["capacity"] == 8
 
 
 def test_draining_loses_no_call(server: Server) -> None:
@@ -173,3 +102,47 @@ def test_a_killed_worker_is_gone_when_its_lease_is_over_and_its_calls_move_on(se
         with agent(server, two, "gpu-2"):
             assert {ask(server) for _ in range(10)} == {(200, two.url)}, "a dead engine's calls go to the living"
             wait_for(lambda: states(server)["gpu-1"] == "gone", "the lease to be over", 60)
+
+
+def test_an_engine_that_ends_is_taken_out_at_once_and_comes_back_by_itself(server: Server) -> None:
+    with Engine() as engine:
+        engine.ready.set()
+        with agent(server, engine, "gpu-1"):
+            wait_for(lambda: states(server) == {"gpu-1": "ready"}, "the worker to register")
+            engine.ready.clear()
+            wait_for(lambda: states(server) == {"gpu-1": "draining"}, "an engine that is not ready to be taken out", 10)
+            engine.ready.set()
+            wait_for(lambda: states(server) == {"gpu-1": "ready"}, "it to come back", 10)
+            engine.__exit__()
+            wait_for(lambda: states(server) == {"gpu-1": "draining"}, "an engine that is gone to be taken out", 10)
+            with Engine(engine.port) as again:
+                again.ready.set()
+                wait_for(lambda: states(server) == {"gpu-1": "ready"}, "its successor to be taken in", 10)
+
+
+def test_an_agent_may_die_and_be_replaced_under_load(server: Server) -> None:
+    with Engine() as engine, ThreadPoolExecutor(8) as pool:
+        engine.ready.set()
+        with agent(server, engine, "gpu-1") as first:
+            wait_for(lambda: states(server) == {"gpu-1": "ready"}, "the worker to register")
+            wait_for(lambda: ask(server)[0] == 200, "it to be used")
+            engine.go.clear()
+            begun = [pool.submit(ask, server) for _ in range(4)]
+            wait_for(lambda: engine.running == 4, "the engine to be at work")
+            first.kill()
+            first.wait()
+            engine.go.set()
+            alone = [pool.submit(ask, server) for _ in range(20)]
+            assert [call.result() for call in begun + alone] == [(200, engine.url)] * 24
+            registered = generation(server)
+            with agent(server, engine, "gpu-1"):
+                wait_for(lambda: generation(server) != registered, "the new agent to register")
+                assert states(server) == {"gpu-1": "ready"}
+                assert [ask(server) for _ in range(5)] == [(200, engine.url)] * 5
+
+
+def generation(server: Server) -> float:
+    """When the worker was registered last: a new agent does it anew."""
+    with server.client() as client:
+        [worker] = client.get("/v1/workers").json()["data"]
+    return float(worker["registered_at"])

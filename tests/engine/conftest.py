@@ -27,12 +27,12 @@ providers:
   - name: engine
     type: sglang
     base_url: {chat}/v1
-    api_key_env: ENGINE_API_KEY
+    api_key_env: PENSTOCK_ENGINE_API_KEY
     models: [{{name: tiny-chat, upstream: tiny}}]
   - name: embedder
     type: sglang
     base_url: {embed}/v1
-    api_key_env: ENGINE_API_KEY
+    api_key_env: PENSTOCK_ENGINE_API_KEY
     models: [{{name: tiny-embed, upstream: tiny}}]
 """
 
@@ -77,7 +77,7 @@ def gateway(engines: tuple[Engine, Engine], tmp_path_factory: pytest.TempPathFac
     """`python -m penstock serve` with both engines behind it."""
     answering, embedding = engines
     config = CONFIG.format(key=KEY, chat=answering.url, embed=embedding.url)
-    with Server(tmp_path_factory.mktemp("gateway"), config, ENGINE_API_KEY=ENGINE_KEY) as server:
+    with Server(tmp_path_factory.mktemp("gateway"), config, PENSTOCK_ENGINE_API_KEY=ENGINE_KEY) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ providers:
   - name: engine
     type: sglang
     base_url: {url}/v1
-    api_key_env: ENGINE_API_KEY
+    api_key_env: PENSTOCK_ENGINE_API_KEY
     models: [{{name: tiny-chat, upstream: tiny}}]
 prices: [{{provider: engine, input: 500, output: 1000}}]
 """
@@ -30,7 +30,7 @@ prices: [{{provider: engine, input: 500, output: 1000}}]
 def limited(engines: tuple[Engine, Engine], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway with limits, in front of the engine that answers."""
     config = CONFIG.format(key=KEY, url=engines[0].url)
-    with Server(tmp_path_factory.mktemp("limited"), config, ENGINE_API_KEY=ENGINE_KEY) as server:
+    with Server(tmp_path_factory.mktemp("limited"), config, PENSTOCK_ENGINE_API_KEY=ENGINE_KEY) as server:
         yield server
 
 

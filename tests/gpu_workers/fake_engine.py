@@ -22,17 +22,23 @@ FAULTS = os.environ.get("FAKE_ENGINE", "").split(",")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; a call whose message is `sing` sings until the engine is told to end."""
+    """One connection; a call whose message is `sing` sings until the engine, or GET /finish, is told to end."""
 
     key = ""
     admin = ""
+    name = ""
     ending = threading.Event()
+    finished = threading.Event()
+    singing = 0
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
 
     def do_GET(self) -> None:
-        self._answer(503 if "never" in FAULTS or self.ending.is_set() else 200, {})
+        if self.path == "/finish":
+            self.finished.set()
+        told: dict[str, Any] = {"data": [{"id": self.name}], "loads": [{"num_running_reqs": Handler.singing}]}
+        self._answer(503 if "never" in FAULTS or self.ending.is_set() else 200, told)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -51,8 +57,11 @@ class Handler(BaseHTTPRequestHandler):
     def _sing(self) -> None:
         self.send_response(200)
         self.end_headers()
+        Handler.singing += 1
         self.wfile.write(b"data: la\n\n")
-        self.ending.wait(60)
+        while not self.ending.wait(0.02) and not self.finished.is_set():
+            pass
+        Handler.singing -= 1
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
@@ -80,7 +89,9 @@ def main() -> None:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--served-model-name")
     given, _ = parser.parse_known_args()
+    Handler.name = given.served_model_name
     keys = json.loads(given.config.read_text(encoding="utf-8")) if given.config else {}
     Handler.key, Handler.admin = keys.get("api-key", ""), keys.get("admin-api-key", "")
     print(f"server_args={{'api_key': {Handler.key!r}, 'admin_api_key': {Handler.admin!r}}}", flush=True)

@@ -33,7 +33,7 @@ def rows(folder: Path, text: str = "") -> Path:
 class Launched:
     """One launch of the model `fake`."""
 
-    def __init__(self, folder: Path, *arguments: str, faults: str = "", rows_text: str = "") -> None:
+    def __init__(self, folder: Path, *arguments: str, faults: str = "", rows_text: str = "", **variables: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log, self._out, self._err = folder / "requests", folder / "out", folder / "err"
@@ -43,7 +43,7 @@ class Launched:
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, LAUNCH, "fake", "--models", models, "--port", str(self.port), *arguments],
-                env={**os.environ, **keys, **fake, "TMPDIR": str(folder)},
+                env={**os.environ, **keys, **fake, **variables, "TMPDIR": str(folder)},
                 stdout=out,
                 stderr=err,
             )

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 import catalogue
+import companion
 import launch
 from tests.e2e.server import wait_for
 from tests.gpu_workers.launched import ADMIN, KEY, LAUNCH, PATIENCE, Launched, rows
@@ -158,7 +159,7 @@ def test_a_key_on_the_command_line_is_refused(tmp_path: Path) -> None:
     assert "set PENSTOCK_ENGINE_API_KEY instead" in said
 
 
-class Diary(launch.Companion):
+class Diary(companion.Companion):
     """Notes when it is called, and whether the engine answers at that moment."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from tests.gpu_workers.launched import ADMIN, KEY, PATIENCE, WORKERS, rows
 from tests.ports import free_port
 
 ROWS = tomllib.loads((WORKERS / "models.toml").read_text(encoding="utf-8"))
-LAUNCHER = {"models.toml", "catalogue.py", "engine.py", "launch.py"}
+LAUNCHER = {"models.toml", "catalogue.py", "engine.py", "launch.py", "companion.py", "agent.py"}
 ON_MODAL = [name for name, row in ROWS.items() if "gpu" in row]
 
 

@@ -31,7 +31,7 @@ async def request_bytes(
     """What one call to the gateway sends upstream."""
     upstream.script = script
     provider = gateways.provider(upstream.url, custom_headers={"x-team": "blue"}, **fields)
-    async with gateways.serve(folder, provider, credentials={"ENGINE_API_KEY": SECRET}) as gateway:
+    async with gateways.serve(folder, provider, credentials={"PENSTOCK_ENGINE_API_KEY": SECRET}) as gateway:
         reply = await (gateway.stream(path, **body) if body.get("stream") else gateway.plain(path, **body))
     assert reply.status == 200, reply.body
     return sent(upstream.calls[-1])
@@ -40,7 +40,7 @@ async def request_bytes(
 async def test_a_plain_chat(tmp_path: Path, upstream: Upstream) -> None:
     body = {"temperature": 0.5, "x_vendor": "ä ☃"}
     data = await request_bytes(
-        tmp_path, upstream, answering(completion()), "/v1/chat/completions", body, api_key_env="ENGINE_API_KEY"
+        tmp_path, upstream, answering(completion()), "/v1/chat/completions", body, api_key_env="PENSTOCK_ENGINE_API_KEY"
     )
     assert data == lines(
         "POST /v1/chat/completions HTTP/1.1",
@@ -223,8 +223,8 @@ async def test_an_engines_errors_get_openais_form(tmp_path: Path, upstream: Upst
 async def test_a_credential_that_an_upstream_repeats_is_not_passed_on(tmp_path: Path, upstream: Upstream) -> None:
     secret = "hunter2-without-any-prefix"
     said = {"error": {"message": f"the key {secret} is over its quota"}}
-    provider = gateways.provider(upstream.url, api_key_env="ENGINE_API_KEY")
-    async with gateways.serve(tmp_path, provider, credentials={"ENGINE_API_KEY": secret}) as gateway:
+    provider = gateways.provider(upstream.url, api_key_env="PENSTOCK_ENGINE_API_KEY")
+    async with gateways.serve(tmp_path, provider, credentials={"PENSTOCK_ENGINE_API_KEY": secret}) as gateway:
         for script in (answering(said, 500), answering(said, 400), answering(said), streaming(said)):
             upstream.script = script
             for reply in (await gateway.plain(), await gateway.plain(stream=True)):
