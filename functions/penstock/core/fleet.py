@@ -108,7 +108,7 @@ class Fleet:
         return [each for known in (await self._known()).values() for each in known if each[0].routable(now)]
 
     async def _known(self) -> Serving:
-        """What workers serve. Once it was read, it is read again behind the requests' back, unless it is old by then."""
+        """What workers serve; once it was read, it is read again behind the requests' back unless it has become old."""
         if self._secret is None:
             return {}
         now = time.monotonic()
