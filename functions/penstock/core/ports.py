@@ -11,6 +11,7 @@ from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
 from penstock.schema.model import ModelCard, Registry
+from penstock.schema.notice import Notice
 from penstock.schema.outcome import Outcome
 from penstock.schema.usage import UsageLine
 from penstock.schema.worker import Load, Worker
@@ -103,6 +104,18 @@ class Store(Protocol):
 
     async def list_workers(self, now: float) -> list[Worker]:
         """Every worker, by id; those that are gone for an hour more."""
+        ...
+
+    async def post_notice(self, notice: Notice) -> None:
+        """Put up a notice in the place of an earlier one about the same; one that began later stays."""
+        ...
+
+    async def list_notices(self, now: float) -> list[Notice]:
+        """The notices that are to be believed, by place and subject."""
+        ...
+
+    async def take_duty(self, name: str, holder: str, *, now: float, until: float) -> bool:
+        """Take a duty, or keep it longer; ``False`` while another holds it."""
         ...
 
     async def load_registry(self) -> Registry:

@@ -134,6 +134,12 @@ async def write_without_rest(store: Store, me: int, rounds: str, start: Start) -
     return new
 
 
+async def take_one_duty(store: Store, me: int, name: str, start: Start) -> bool:
+    """Everybody takes the same duty; the winner answers ``True``."""
+    start()
+    return await store.take_duty(name, f"process-{me}", now=NOW, until=NOW + 30)
+
+
 async def open_at_once(store: Store, _: int, __: str, start: Start) -> bool:
     """Everybody opens a store that nobody has opened before."""
     start()
@@ -153,6 +159,7 @@ PLAYS: dict[str, Play] = {
             create_one_job,
             claim_one_job,
             finish_one_job,
+            take_one_duty,
         ),
         *(publish_versions, record_one_outcome, record_one_batch, write_without_rest, open_at_once),
         *limit_plays.PLAYS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,12 +17,9 @@ GRANTED_MONEY = NANOS // CENT
 
 
 @pytest.fixture
-async def store(shared_place: Place) -> AsyncIterator[Store]:
-    """An open store at the same place, to look at what the rivals did."""
-    store = shared_place.connect()
-    await store.open()
-    yield store
-    await store.close()
+def place(shared_place: Place) -> Place:
+    """Where the rivals are, so that ``store`` sees what they did."""
+    return shared_place
 
 
 def all_of(told: list[list[str]]) -> list[str]:

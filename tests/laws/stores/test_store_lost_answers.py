@@ -141,3 +141,10 @@ async def test_a_revocation_keeps_its_first_time(store: Store, wire: LosesAnswer
     assert wire.lost == ["UpdateItem"]
     assert revoked is not None
     assert revoked.revoked_at == NOW
+
+
+async def test_a_duty_is_taken_although_the_answer_is_lost(store: Store, wire: LosesAnswers) -> None:
+    wire.lose = {"PutItem"}
+    assert await store.take_duty("health", "one", now=NOW, until=NOW + 30)
+    assert wire.lost == ["PutItem"]
+    assert not await store.take_duty("health", "two", now=NOW, until=NOW + 30)

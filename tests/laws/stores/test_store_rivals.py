@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,12 +15,9 @@ from tests.laws.stores.records import NOW, a_job, a_key
 
 
 @pytest.fixture
-async def store(shared_place: Place) -> AsyncIterator[Store]:
-    """An open store at the same place, to look at what the rivals did."""
-    store = shared_place.connect()
-    await store.open()
-    yield store
-    await store.close()
+def place(shared_place: Place) -> Place:
+    """Where the rivals are, so that ``store`` sees what they did."""
+    return shared_place
 
 
 def test_sixteen_processes_open_a_new_store_at_once(race: Race) -> None:
@@ -119,3 +115,12 @@ async def test_sixteen_processes_that_write_without_rest_never_fail_each_other(
     rounds = 30 if shared_place.plug == "sqlite" else 2  # doubles of DynamoDB are slow
     assert race("write_without_rest", str(rounds)) == [10 * rounds] * RIVALS
     assert len(await store.list_outcomes(limit=10_000)) == 10 * rounds * RIVALS
+
+
+def test_of_sixteen_who_take_a_duty_one_has_it(race: Race) -> None:
+    assert Counter(race("take_one_duty", "health")) == {True: 1, False: RIVALS - 1}
+
+
+async def test_of_sixteen_who_take_over_a_duty_one_has_it(race: Race, store: Store) -> None:
+    await store.take_duty("health", "before", now=NOW - 60, until=NOW)
+    assert Counter(race("take_one_duty", "health")) == {True: 1, False: RIVALS - 1}

@@ -1,4 +1,4 @@
-"""State in seven DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
+"""State in eight DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
 another server that speaks like it."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from penstock.errors import SettingsError
-from penstock.stores.dynamodb import acts, jobs, keys, limits, outcomes, registry, workers
+from penstock.stores.dynamodb import acts, jobs, keys, limits, notices, outcomes, registry, workers
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
@@ -22,6 +22,7 @@ TABLES = {
     "acts": acts.TABLE,
     "limits": limits.TABLE,
     "workers": workers.TABLE,
+    "notices": notices.TABLE,
 }
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -29,7 +30,14 @@ _ENDPOINT = re.compile(r"https?://[^/\s]+/?")
 
 
 class DynamoStore(
-    keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits, workers.Workers
+    keys.Keys,
+    outcomes.Outcomes,
+    registry.Registries,
+    jobs.Jobs,
+    acts.Acts,
+    limits.Limits,
+    workers.Workers,
+    notices.Notices,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

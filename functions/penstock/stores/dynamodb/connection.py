@@ -161,7 +161,15 @@ class Connection:
         item: Item | None = answer.get("Item")
         return item
 
-    async def put(self, kind: str, item: Item, condition: str, values: Item | None = None) -> None:
+    async def put(
+        self,
+        kind: str,
+        item: Item,
+        condition: str,
+        values: Item | None = None,
+        *,
+        names: dict[str, str] | None = None,
+    ) -> None:
         """Write a whole item, once, if the condition holds of the one that is there; else ``StateConflict``."""
         token = uuid4().hex
         payload = {
@@ -171,6 +179,8 @@ class Connection:
         }
         if values:
             payload["ExpressionAttributeValues"] = values
+        if names:
+            payload["ExpressionAttributeNames"] = names
         hash_key = self._tables[kind]["KeySchema"][0]["AttributeName"]
         try:
             await self.call("PutItem", payload)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from penstock.errors import SettingsError
-from penstock.stores.sqlite import acts, jobs, keys, limits, outcomes, registry, workers
+from penstock.stores.sqlite import acts, jobs, keys, limits, notices, outcomes, registry, workers
 from penstock.stores.sqlite.connection import Connection
 
 if TYPE_CHECKING:
@@ -17,7 +17,14 @@ _SCHEME = "sqlite:///"
 
 
 class SqliteStore(
-    keys.Keys, outcomes.Outcomes, registry.Registries, jobs.Jobs, acts.Acts, limits.Limits, workers.Workers
+    keys.Keys,
+    outcomes.Outcomes,
+    registry.Registries,
+    jobs.Jobs,
+    acts.Acts,
+    limits.Limits,
+    workers.Workers,
+    notices.Notices,
 ):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
@@ -48,6 +55,6 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
             f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db",
             setting="PENSTOCK_STATE_URL",
         )
-    parts = (keys, outcomes, registry, jobs, acts, limits, workers)
+    parts = (keys, outcomes, registry, jobs, acts, limits, workers, notices)
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(Path(path), tables))
