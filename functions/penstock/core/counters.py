@@ -21,15 +21,15 @@ class Counter:
         self.name = name
         self.help = help
         self.labels = labels
-        self._values: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._values: defaultdict[tuple[str, ...], float] = defaultdict(int)
         COUNTERS.append(self)
 
     @property
-    def values(self) -> Mapping[tuple[str, ...], int]:
+    def values(self) -> Mapping[tuple[str, ...], float]:
         """The number for each combination of labels that was counted so far."""
         return self._values
 
-    def add(self, *labels: str, n: int = 1) -> None:
+    def add(self, *labels: str, n: float = 1) -> None:
         """Count ``n`` more for these labels, given in the order of ``labels``."""
         self._values[labels] += n
 

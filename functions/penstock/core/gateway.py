@@ -16,7 +16,9 @@ from penstock.core.ports import Call
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.place import Place
-from penstock.core.routing.router import Router, Tries
+from penstock.core.routing.router import Router
+from penstock.core.routing.tries import Tries
+from penstock.core.routing.warming import Warming
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
@@ -27,6 +29,7 @@ from penstock.errors import (
     UpstreamError,
     UpstreamProtocolError,
     UpstreamRefused,
+    UpstreamTimeout,
 )
 from penstock.schema.model import Deployment
 from penstock.schema.outcome import CANCELLED, FAILED, OK, Outcome, Usage
@@ -40,6 +43,7 @@ class Gateway:
         self,
         registry: ModelRegistry,
         router: Router,
+        warming: Warming,
         ledger: Ledger,
         limiter: Limiter,
         prices: Catalog,
@@ -49,6 +53,7 @@ class Gateway:
     ) -> None:
         self.registry = registry
         self.router = router
+        self.warming = warming
         self.ledger = ledger
         self.limiter = limiter
         self.prices = prices
@@ -114,7 +119,9 @@ class Gateway:
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
-        places = self.router.order(await self.registry.candidates(request.model, request.caller), request)
+        candidates = await self.registry.candidates(request.model, request.caller)
+        await self.router.look_around()
+        places = self.router.order(candidates, request)
         account.tries = Tries(places, request, self._attempts)
         if not (terms := self.limiter.terms(request)):
             return
@@ -132,15 +139,28 @@ class Gateway:
         Where an attempt that failed is to be paid for, it is settled and reserved anew for another: what is left may
         not do for both. Raises that attempt's failure if it does not.
         """
-        place = await account.tries.next()
-        if place is not None and account.reservation is not None and account.owed.to_be_paid:
-            account.settle()
-            request = account.request
+        while place := await account.tries.next():
+            if account.reservation is not None and account.owed.to_be_paid:
+                account.settle()
+                request = account.request
+                try:
+                    account.reservation = await self.limiter.reserve(request, self.limiter.terms(request), account.need)
+                except (RateLimited, BudgetExceeded):
+                    raise account.exhausted() from None
+            if place.deployment.cold_start is None or await self._warm(place, account):
+                return place
+        return None
+
+    async def _warm(self, place: Place, account: _Account) -> bool:
+        """Have a place woken if it sleeps; ``False`` if it did not wake up in time."""
+        began = time.perf_counter()
+        if place.cold(time.monotonic()):
             try:
-                account.reservation = await self.limiter.reserve(request, self.limiter.terms(request), account.need)
-            except (RateLimited, BudgetExceeded):
-                raise account.exhausted() from None
-        return place
+                await self.warming.wait(place, account.request)
+            except UpstreamTimeout as error:
+                account.failed(place, error, time.perf_counter() - began)
+                return False
+        return True
 
 
 class _Account:
@@ -148,12 +168,13 @@ class _Account:
 
     __slots__ = (
         *("_began", "_gateway", "_started", "_taken", "call", "deployment", "first_at", "last", "need", "owed"),
-        *("relay", "reported", "request", "reservation", "tries"),
+        *("relay", "reported", "request", "reservation", "router", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
         self.request = request
         self._gateway = gateway
+        self.router = gateway.router
         self._started = time.time()
         self._began = time.perf_counter()
         self.first_at: float | None = None
@@ -189,6 +210,12 @@ class _Account:
         self.reported = self.relay = None
         self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
         return self.call
+
+    def failed(self, place: Place, error: UpstreamError, seconds: float) -> None:
+        """A place could not answer."""
+        self.last = error
+        self.tries.failed(place, error)
+        self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
 
     def charge(self, error: BaseException | None, seconds: float) -> None:
         """Make out the bill of the attempt that has ended."""
@@ -268,7 +295,7 @@ class _Attempting:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         account, place = self._account, self._place
         seconds = time.perf_counter() - self._began
-        place.ended(error)
+        account.router.ended(place, error)
         account.charge(error, seconds)
         if error is None:
             first = seconds if account.first_at is None else account.first_at - self._began
@@ -276,9 +303,7 @@ class _Attempting:
             return False
         if not isinstance(error, UpstreamError):
             return False
-        account.last = error
-        account.tries.failed(place, error)
-        account.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
+        account.failed(place, error, seconds)
         if isinstance(error, UpstreamRefused) or account.first_at is not None:
             return False
         return asyncio.get_running_loop().time() < account.request.deadline

@@ -208,3 +208,7 @@ class Connection(Protocol):
     async def models(self, deadline: float) -> list[ModelCard]:
         """What the provider says that it serves."""
         ...
+
+    async def probe(self, deadline: float) -> None:
+        """Return if the provider seems able to serve; costs nothing, and no GPU's time. Raises ``UpstreamError``."""
+        ...

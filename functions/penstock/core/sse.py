@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from penstock.errors import UpstreamProtocolError
 
 DONE = b"[DONE]"
-PING = b": ping\n\n"
 BOM = b"\xef\xbb\xbf"
 MAX_EVENT = 32 * 1024 * 1024
 

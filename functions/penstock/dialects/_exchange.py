@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from penstock.core.sse import DONE, PING, frame
+from penstock.core.sse import DONE, frame
 from penstock.dialects._limits import limit_headers
 from penstock.errors import RequestTooLarge, Restarting
 from penstock.schema.request import Request
@@ -188,6 +188,11 @@ class EventStream:
         if self._pinging is not None:
             self._pinging.cancel()
 
+    def comment(self, line: str) -> None:
+        """Say a line of plain text that no client takes for an answer, without waiting until it is sent."""
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.ensure_future(self._write(b": %s\n\n" % line.encode()))
+
     async def _write(self, data: bytes) -> None:
         self._spoke = asyncio.get_running_loop().time()
         exchange = self._exchange
@@ -207,7 +212,7 @@ class EventStream:
         loop = asyncio.get_running_loop()
         silent = loop.time() - self._spoke
         if silent >= self._interval * 0.999:
-            self._pinging = asyncio.ensure_future(self._write(PING))
+            self.comment("ping")
             silent = 0.0
         self._timer = loop.call_later(self._interval - silent, self._tick)
 

@@ -106,6 +106,7 @@ def told(request: Request) -> RawHeaders:
 async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
     house = exchange.house
     events = EventStream(exchange, house.settings.document.request.ping_interval, lambda: told(request))
+    request.comment = events.comment
     try:
         async with aclosing(house.gateway.stream(request)) as batches:
             async for batch in batches:

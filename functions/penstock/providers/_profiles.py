@@ -30,7 +30,8 @@ class Profile:
     ``abort``: bytes of a chunk by which it says that it gave up. ``about``: a path, beside ``/v1``, that tells whether
     the engine generates text: SGLang's embedding engines die of a chat call. ``cap``: the field that bounds a chat's
     answer; OpenAI's reasoning models refuse the older one. ``window``: it lists a model's context as
-    ``max_model_len``, and refuses an answer whose bound goes past that.
+    ``max_model_len``, and refuses an answer whose bound goes past that. ``ready``: a path, beside ``/v1``, that says
+    cheaply whether it can serve; the list of models does where there is none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Profile:
     about: str = ""
     cap: str = "max_tokens"
     window: bool = False
+    ready: str = ""
 
 
 PROFILES = {
@@ -61,8 +63,9 @@ PROFILES = {
             abort=b'"finish_reason":"abort"',
             about="/get_model_info",
             window=True,
+            ready="/ready",
         ),
-        Profile("vllm", port=8000, always_stream=True, window=True),
+        Profile("vllm", port=8000, always_stream=True, window=True, ready="/health"),
         Profile("ollama", plug="ollama", port=11434, base_url="http://127.0.0.1:11434", busy=frozenset({429, 503})),
         Profile("infinilm", always_stream=True),
         Profile("anthropic", plug="anthropic", base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY"),

@@ -82,6 +82,10 @@ class Anthropic:
         finally:
             response.close()
 
+    async def probe(self, deadline: float) -> None:
+        """It must list its models."""
+        await self.models(deadline)
+
     async def models(self, deadline: float) -> list[ModelCard]:
         """Anthropic's own list, without the models that are no more."""
         listed = (await self._line.get("/v1/models?limit=1000", deadline)).get("data")

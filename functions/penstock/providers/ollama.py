@@ -71,6 +71,10 @@ class Ollama:
         finally:
             response.close()
 
+    async def probe(self, deadline: float) -> None:
+        """It must list its models."""
+        await self.models(deadline)
+
     async def models(self, deadline: float) -> list[ModelCard]:
         """The models that the server has on its disk."""
         listed = (await self._line.get("/api/tags", deadline)).get("models")

@@ -113,6 +113,21 @@ class OpenAI:
         except (ValueError, KeyError, TypeError):
             raise UpstreamProtocolError(f"{self._base}/models is no list of models") from None
 
+    async def probe(self, deadline: float) -> None:
+        """Its own word that it is ready, where it gives one; else it must list its models."""
+        if not self._profile.ready:
+            await self.models(deadline)
+            return
+        url = self._base.removesuffix("/v1") + self._profile.ready
+        response = await self._client.request(
+            "GET", url, headers=self._headers, deadline=deadline, connect_timeout=self._deployment.connect_timeout
+        )
+        body = await response.read(MAX_ERROR)
+        if response.status == 404:  # an older engine, or another one behind the same wire
+            await self.models(deadline)
+        elif response.status != 200:
+            raise fault(response.status, response.headers, body, self._deployment, self._profile)
+
     def _card(self, entry: dict[str, Any]) -> ModelCard:
         created = entry.get("created")
         window = entry.get("max_model_len")

@@ -90,6 +90,9 @@ class Simulated:
             call.payloads += 1
             yield [to_json(chunk)]
 
+    async def probe(self, deadline: float) -> None:
+        """There is nothing that could fail."""
+
     async def models(self, deadline: float) -> list[ModelCard]:
         """The one model."""
         return [ModelCard("simulated/echo", self._deployment.provider, "simulated", int(time.time()), "echo")]

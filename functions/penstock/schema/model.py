@@ -11,12 +11,35 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
+class ColdStart:
+    """How a place that sleeps while nobody calls it wakes up. Times in seconds.
+
+    It may sleep ``idle`` after its last answer, a start takes about ``seconds``, and a request waits ``budget`` for it
+    at most. What serves already is asked before it, unless ``wait`` says that it keeps its rank. ``wake_url`` is sent
+    a POST to start it; without one the check of its health does.
+    """
+
+    seconds: float = 60.0
+    budget: float = 180.0
+    idle: float = 300.0
+    wait: bool = False
+    wake_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, longest in (("seconds", 3600), ("budget", 3600), ("idle", 86_400)):
+            if not 0 < getattr(self, name) <= longest:
+                raise ValueError(f"{name}: must be more than 0 and at most {longest} seconds")
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """One place that serves one public model name. Times in seconds.
 
     ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
     ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
     that providers share who come and go: ``workers``, or empty.
+    ``reported`` is the number of requests that a worker said it has, of all gateways together. ``cold_start`` is of
+    those that may sleep.
     """
 
     id: str
@@ -34,6 +57,7 @@ class Deployment:
     retry_delay: float = 1.0
     reported: int = 0
     pool: str = ""
+    cold_start: ColdStart | None = None
     timeout: float = 300.0
     connect_timeout: float = 5.0
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,8 @@ class Attempt:
 class Request:
     """A validated request. ``body`` is OpenAI's wire, unknown fields included; ``deadline`` is on the loop's clock.
 
-    ``address`` is the caller's, ``size`` the bytes of the body. The rest is filled on the way: who answers, who failed,
+    ``address`` is the caller's, ``size`` the bytes of the body, ``comment`` tells a caller who waits for a stream one
+    line of plain text. The rest is filled on the way: who answers, who failed,
     which fields the answering engine does not know, the ``cap`` on an answer's tokens where the request names none and
     a limit needs one, how the caller's limits stand, and whether it holds a slot.
     """
@@ -42,6 +44,7 @@ class Request:
     deadline: float
     address: str = ""
     size: int = 0
+    comment: Callable[[str], None] | None = None
     deployment: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     dropped: tuple[str, ...] = ()

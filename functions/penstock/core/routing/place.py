@@ -14,22 +14,38 @@ BUSY = 1.0
 """Seconds for which a place that says that it is busy, and not for how long, is tried after others."""
 LONGEST = 60.0
 """Seconds for which its own word is believed."""
+NEVER = float("-inf")
 
 
 class Place:
-    """One deployment as this process has seen it. Seconds throughout; ``busy_until`` is on the monotonic clock.
+    """One deployment as this process has seen it, and others have told. Seconds throughout, on the monotonic clock.
 
-    ``ttft``, ``per_token`` and ``seconds`` are moving averages of calls that went well.
+    ``ttft``, ``per_token`` and ``seconds`` are moving averages of calls that went well. ``warm_until`` and
+    ``warming_since`` are of places that may sleep.
     """
 
     __slots__ = (
-        *("breaker", "busy_until", "calls", "deployment", "failures", "per_token", "seconds", "ttft", "under_way"),
+        *(
+            "breaker",
+            "busy_until",
+            "calls",
+            "deployment",
+            "down_until",
+            "failures",
+            "per_token",
+            "seconds",
+            "served_at",
+        ),
+        *("ttft", "under_way", "warm_until", "warming_since"),
     )
 
     def __init__(self, deployment: Deployment, bounds: Bounds) -> None:
         self.deployment = deployment
         self.breaker = Breaker(bounds)
-        self.busy_until = 0.0
+        self.busy_until = self.down_until = 0.0
+        self.served_at = NEVER
+        self.warm_until = 0.0
+        self.warming_since: float | None = None
         self.under_way = 0
         self.calls = 0
         self.failures = 0
@@ -42,9 +58,17 @@ class Place:
         """Calls under way for each unit of weight: this process's own, or all that a worker said it has."""
         return max(self.under_way, self.deployment.reported) / self.deployment.weight
 
+    def serves(self, now: float) -> bool:
+        """Whether it may be expected to answer, now or once it is less busy."""
+        return now >= self.down_until and self.breaker.admits(now)
+
     def available(self, now: float) -> bool:
         """Whether there is no reason to leave it alone."""
-        return now >= self.busy_until and self.breaker.admits(now)
+        return now >= self.busy_until and self.serves(now)
+
+    def cold(self, now: float) -> bool:
+        """Whether it may sleep, and nobody knows that it does not."""
+        return self.deployment.cold_start is not None and now >= self.warm_until
 
     def began(self) -> None:
         """A call to it begins."""
@@ -52,8 +76,11 @@ class Place:
         self.calls += 1
         self.breaker.began()
 
-    def ended(self, error: BaseException | None) -> None:
-        """A call to it has ended. Busy is not broken, and a caller's own mistake or leaving tells nothing of it."""
+    def ended(self, error: BaseException | None) -> str | None:
+        """A call to it has ended; answers what its breaker became, if anything new.
+
+        Busy is not broken, and a caller's own mistake or leaving tells nothing of it.
+        """
         now = time.monotonic()
         self.under_way -= 1
         if isinstance(error, UpstreamBusy):
@@ -61,7 +88,9 @@ class Place:
             self.busy_until = max(self.busy_until, now + pause)
         self.failures += isinstance(error, UpstreamError) and not isinstance(error, UpstreamRefused)
         broken = isinstance(error, UpstreamError) and not isinstance(error, (UpstreamBusy, UpstreamRefused))
-        self.breaker.ended(failed=True if broken else None if error is not None else False, now=now)
+        if error is None:
+            self.served_at, self.down_until = now, 0.0
+        return self.breaker.ended(failed=True if broken else None if error is not None else False, now=now)
 
     def answered(self, ttft: float, seconds: float, tokens: int) -> None:
         """Learn from a call that went well: the time to its first token, of each after it, and of all."""

@@ -1,35 +1,42 @@
-"""Puts the deployments of a model in order for one request, and goes through them while there is time."""
+"""Puts the deployments of a model in order for one request, by what this process and all others know of them."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 
-from penstock.core.routing.breaker import Bounds
+from penstock.core.noticeboard import BELIEVED, Noticeboard
+from penstock.core.ports import Store
+from penstock.core.routing.breaker import HALF_OPEN, Bounds
 from penstock.core.routing.place import Place
-from penstock.errors import UpstreamError
 from penstock.schema.model import Deployment
+from penstock.schema.notice import BREAKER, DOWN, HEALTH, OPEN, WARM, WARMING, WARMTH, Notice
 from penstock.schema.request import Request
 
 POLICIES = ("affinity", "power_of_two", "least_latency", "round_robin", "weighted")
 CAPACITY = 10_000
 """Places that are remembered: workers come and go, each under its own name."""
-LONGEST = 30.0
-"""Seconds of a pause before a retry at most."""
+REMEMBERED = 600.0
+"""Seconds for which a place is known to have been broken once its time to be tried again has come."""
+FOREVER = float("inf")
 
 Policy = Callable[[Sequence[Place], Request], list[Place]]
 
 
 class Router:
-    """Remembers every deployment that it has seen. ``policy`` names a module of ``policies``."""
+    """Remembers every deployment that it has seen. ``policy`` names a module of ``policies``.
 
-    def __init__(self, policy: str = POLICIES[0], bounds: Bounds | None = None) -> None:
+    With a ``store`` all processes that share it know what each has found broken, and one of them tries it again.
+    """
+
+    def __init__(self, policy: str = POLICIES[0], bounds: Bounds | None = None, store: Store | None = None) -> None:
         self._policy: Policy = import_module(f"penstock.core.routing.policies.{policy}").order
         self._bounds = bounds or Bounds()
         self._places: dict[str, Place] = {}
+        self._broken: set[Place] = set()
+        self._told: dict[tuple[str, str], Notice] = {}
+        self.board = Noticeboard(store, self.learn) if store else None
 
     def place(self, deployment: Deployment) -> Place:
         """What is known of a deployment."""
@@ -38,75 +45,126 @@ class Router:
             if len(self._places) >= CAPACITY:
                 self._places = {name: known for name, known in self._places.items() if known.under_way}
             place = self._places[deployment.id] = Place(deployment, self._bounds)
+            for about in (BREAKER, HEALTH, WARMTH):
+                if notice := self.told(deployment, about):
+                    self._apply(place, notice)
         place.deployment = deployment  # as the registry describes it now
         return place
 
     def order(self, deployments: Sequence[Deployment], request: Request) -> list[Place]:
         """Who is tried in which order: forced ones, then by priority, among equals as the policy says.
 
-        Places that are busy come after all others, those whose breaker is open not at all; but where nobody else is
-        left they are tried all the same, those first whose time is over soonest: a guess is better than a refusal.
+        Places that sleep come after those that do not, those that are busy after all others, those that are broken not
+        at all; but where nobody else is left they are tried all the same, those first whose time is over soonest: a
+        guess is better than a refusal.
         """
         now = time.monotonic()
         places = [self.place(deployment) for deployment in deployments]
         if len(places) == 1:
             return places
         well = [place for place in places if place.available(now)]
-        busy = [place for place in places if place not in well and place.breaker.admits(now)]
+        busy = [place for place in places if place not in well and place.serves(now)]
         ordered: list[Place] = []
-        for rank in sorted({_rank(place) for place in well}):
-            ordered += self._policy([place for place in well if _rank(place) == rank], request)
+        for rank in sorted({_rank(place, now) for place in well}):
+            ordered += self._policy([place for place in well if _rank(place, now) == rank], request)
         ordered += sorted(busy, key=lambda place: place.busy_until)
-        return ordered or sorted(places, key=lambda place: place.breaker.opened_until)
+        return ordered or sorted(places, key=lambda place: max(place.breaker.opened_until, place.down_until))
+
+    async def look_around(self) -> None:
+        """Learn what other processes know, and get leave to try what was broken; mostly there is nothing to wait for.
+
+        A place whose time to be tried again has come is tried by the process that has the duty, for as long as a
+        breaker stays open.
+        """
+        if self.board is None:
+            return
+        self.board.look()
+        now = time.monotonic()
+        for place in tuple(self._broken):
+            breaker = place.breaker
+            if breaker.state(now) == HALF_OPEN and now >= breaker.trying_until and now >= breaker.asks_at:
+                breaker.asks_at = now + BELIEVED
+                if await self.board.take(f"try {place.deployment.id}", self._bounds.recovery_timeout):
+                    breaker.trying_until = now + self._bounds.recovery_timeout
+
+    def ended(self, place: Place, error: BaseException | None) -> None:
+        """A call to a place has ended; tell the others what came of it."""
+        became = place.ended(error)
+        if became is not None:
+            self._broken.add(place) if became == OPEN else self._broken.discard(place)
+            self.tell(place.deployment, BREAKER, became, self._bounds.recovery_timeout + REMEMBERED, str(error or ""))
+            if self.board is None:
+                place.breaker.trying_until = FOREVER
+        cold = place.deployment.cold_start
+        if cold is not None and error is None:
+            self.awake(place)
+
+    def awake(self, place: Place) -> None:
+        """A place that may sleep has answered."""
+        cold = place.deployment.cold_start
+        assert cold is not None
+        now = time.monotonic()
+        known = self._told.get((place.deployment.id, WARMTH))
+        place.warm_until, place.warming_since = now + cold.idle, None
+        if known is None or known.state != WARM or known.until - time.time() < cold.idle / 2:
+            self.tell(place.deployment, WARMTH, WARM, cold.idle)
+
+    def tell(self, deployment: Deployment, about: str, state: str, seconds: float, why: str = "") -> None:
+        """Tell all processes something about a place that holds for ``seconds`` from now."""
+        now = time.time()
+        notice = Notice(_subject(deployment, about), about, state, now, now + seconds, why[:200])
+        self.learn(notice)
+        if self.board is not None:
+            self.board.post(notice)
+
+    def learn(self, notice: Notice) -> None:
+        """Take what another process says of a place, if it is news."""
+        known = self._told.get((notice.place, notice.about))
+        if known is not None and (known.at, known.until) >= (notice.at, notice.until):
+            return
+        if len(self._told) >= CAPACITY:
+            self._told = {subject: kept for subject, kept in self._told.items() if kept.until > time.time()}
+        self._told[notice.place, notice.about] = notice
+        for place in self._places.values():
+            if _subject(place.deployment, notice.about) == notice.place:
+                self._apply(place, notice)
+
+    def served_since(self, deployment: Deployment, moment: float) -> bool:
+        """Whether a call to this provider went well after a moment of the monotonic clock."""
+        return any(place.served_at > moment for place in self._of(deployment))
+
+    def under_way(self, deployment: Deployment) -> bool:
+        """Whether this process has calls under way at this provider."""
+        return any(place.under_way for place in self._of(deployment))
+
+    def _of(self, deployment: Deployment) -> Iterator[Place]:
+        return (place for place in self._places.values() if place.deployment.provider == deployment.provider)
+
+    def told(self, deployment: Deployment, about: str) -> Notice | None:
+        """The last word about a deployment, unless its time is over."""
+        notice = self._told.get((_subject(deployment, about), about))
+        return notice if notice is not None and notice.until > time.time() else None
+
+    def _apply(self, place: Place, notice: Notice) -> None:
+        now, wall = time.monotonic(), time.time()
+        at, until = now + notice.at - wall, now + notice.until - wall
+        if notice.about == BREAKER:
+            place.breaker.told(notice.state, at)
+            self._broken.add(place) if place.breaker.opened_until else self._broken.discard(place)
+        elif notice.about == HEALTH:
+            place.down_until = until if notice.state == DOWN and place.served_at < at else 0.0
+        elif notice.state == WARM:
+            place.warm_until, place.warming_since = max(place.warm_until, until), None
+        else:
+            place.warming_since = at if notice.state == WARMING else None
 
 
-def _rank(place: Place) -> tuple[bool, int]:
-    return not place.deployment.forced, place.deployment.priority
+def _subject(deployment: Deployment, about: str) -> str:
+    """Whom a notice names: a server is up or down as a whole."""
+    return deployment.provider if about == HEALTH else deployment.id
 
 
-class Tries:
-    """The places that one request is tried at: each once, then those that may be tried again, after a pause.
-
-    A pause grows from ``retry_delay``, is never shorter than the place's own ``Retry-After``, and is not begun if it
-    would end past the deadline.
-    """
-
-    def __init__(self, places: Sequence[Place], request: Request, attempts: int) -> None:
-        self._places = list(places)
-        self._request = request
-        self._left = attempts
-        self._coming = list(places)
-        self._round = 0
-        self._failed: dict[str, UpstreamError] = {}
-
-    def failed(self, place: Place, error: UpstreamError) -> None:
-        """The place could not answer."""
-        self._failed[place.deployment.id] = error
-
-    async def next(self) -> Place | None:
-        """The place to try now, or ``None`` if there is none any more."""
-        if self._left <= 0:
-            return None
-        if not self._coming:
-            self._round += 1
-            self._coming = [place for place in self._places if place.deployment.retries >= self._round]
-            if not self._coming or not await self._pause():
-                return None
-        self._left -= 1
-        return self._coming.pop(0)
-
-    async def _pause(self) -> bool:
-        """Wait before another round; ``False`` if there is no time for it."""
-        pauses = {place.deployment.id: self._pause_of(place) for place in self._coming}
-        self._coming.sort(key=lambda place: pauses[place.deployment.id])
-        pause = pauses[self._coming[0].deployment.id]
-        if asyncio.get_running_loop().time() + pause >= self._request.deadline:
-            return False
-        await asyncio.sleep(pause)
-        return True
-
-    def _pause_of(self, place: Place) -> float:
-        backoff: float = min(place.deployment.retry_delay * 2 ** (self._round - 1), LONGEST)
-        error = self._failed.get(place.deployment.id)
-        floor = error.retry_after if error is not None and error.retry_after else 0.0
-        return max(backoff * random.uniform(0.5, 1.0), floor)
+def _rank(place: Place, now: float) -> tuple[bool, bool, int]:
+    deployment = place.deployment
+    sleeps = deployment.cold_start is not None and not deployment.cold_start.wait and place.cold(now)
+    return sleeps, not deployment.forced, deployment.priority

@@ -1,0 +1,95 @@
+"""Looks whether places are there, where no request has shown it: one process does, and tells all others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from penstock.core.noticeboard import Noticeboard
+from penstock.core.registry import ModelRegistry
+from penstock.core.routing.router import Router
+from penstock.errors import StateError, UpstreamError, UpstreamTimeout
+from penstock.schema.model import Deployment
+from penstock.schema.notice import DOWN, HEALTH, UP
+
+log = logging.getLogger("penstock.routing")
+
+
+class Prober:
+    """Looks once, or every ``interval`` seconds where it has the duty. A look may take ``timeout`` seconds; a place
+    that failed ``unhealthy_after`` looks in a row is down.
+
+    What has served a request since the last look is not looked at, nor what sleeps, nor a worker: its agent speaks.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        router: Router,
+        *,
+        interval: float = 30.0,
+        timeout: float = 10.0,
+        unhealthy_after: int = 2,
+    ) -> None:
+        assert router.board is not None
+        self._registry = registry
+        self._router = router
+        self._board: Noticeboard = router.board
+        self._interval = interval
+        self._timeout = timeout
+        self._unhealthy_after = unhealthy_after
+        self._failures: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Look for new models, and at every provider; answers how many are down. Raises ``StateError``."""
+        await self._registry.refresh()
+        places = self._registry.providers()
+        await asyncio.gather(*map(self._look, places))
+        self._failures = {place.provider: self._failures.get(place.provider, 0) for place in places}
+        await self._board.settled()
+        return sum(count >= self._unhealthy_after for count in self._failures.values())
+
+    def start(self) -> None:
+        """Look now and then from now on, while no other process does."""
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def close(self) -> None:
+        """Look no more; idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                if await self._board.take("health", 2.5 * self._interval):
+                    await self.run()
+            except StateError as error:
+                log.warning("providers are looked at later: %s", error)
+
+    async def _look(self, place: Deployment) -> None:
+        """Look at one provider, by one of its places, and tell the others what is news to them."""
+        if place.cold_start is not None:
+            return
+        problem = None
+        if not self._router.served_since(place, time.monotonic() - self._interval):
+            try:
+                await self._registry.connection(place).probe(asyncio.get_running_loop().time() + self._timeout)
+            except UpstreamTimeout as error:
+                if self._router.under_way(place):
+                    return  # it may well be at work for us
+                problem = error
+            except UpstreamError as error:
+                problem = error
+        failures = self._failures[place.provider] = self._failures.get(place.provider, 0) + 1 if problem else 0
+        told = self._router.told(place, HEALTH)
+        if problem is not None and failures >= self._unhealthy_after:
+            if told is None or told.state != DOWN:
+                log.warning("%s is down: %s", place.provider, problem)
+            self._router.tell(place, HEALTH, DOWN, 3 * self._interval, str(problem))
+        elif problem is None and told is not None and told.state == DOWN:
+            log.info("%s is up again", place.provider)
+            self._router.tell(place, HEALTH, UP, 3 * self._interval)
