@@ -9,6 +9,7 @@ from dataclasses import replace
 from penstock import plugs, telemetry
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
+from penstock.core.health import Prober
 from penstock.core.jobs import Housekeeper, JobRunner
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
@@ -20,7 +21,8 @@ from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.breaker import Bounds
 from penstock.core.routing.router import Router
-from penstock.errors import SettingsError
+from penstock.core.routing.warming import Start
+from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
@@ -43,8 +45,10 @@ def build(settings: Settings) -> House:
     ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
     prices = Catalog(document.prices)
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
+    router = _router(document, store)
     gateway = Gateway(
-        *(registry, _router(document), ledger, limiter, prices),
+        *(registry, router, ledger, limiter, prices),
+        start=_starter(client),
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
     )
@@ -59,6 +63,7 @@ def build(settings: Settings) -> House:
         prices=prices,
         limiter=limiter,
         reaper=Reaper(store),
+        prober=_prober(document, registry, router),
         gateway=gateway,
         key_header=document.auth.api_key_header.lower().encode(),
     )
@@ -89,7 +94,7 @@ def build_runner(settings: Settings) -> tuple[House, JobRunner]:
 def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
-    return house, Housekeeper(house.store, house.registry)
+    return house, Housekeeper(house.store, house.reaper, house.prober)
 
 
 def _workplace(settings: Settings) -> Workplace:
@@ -97,10 +102,28 @@ def _workplace(settings: Settings) -> Workplace:
     return Workplace(settings.credentials.get(workers.api_key_env or ""), workers.priority, workers.timeout)
 
 
-def _router(document: Document) -> Router:
+def _router(document: Document, store: Store) -> Router:
     breaker = document.circuit_breaker
     bounds = Bounds(breaker.failure_threshold, breaker.recovery_timeout, breaker.half_open_max_calls)
-    return Router(document.routing.policy, bounds)
+    return Router(document.routing.policy, bounds, store)
+
+
+def _starter(client: HttpClient) -> Start:
+    async def start(deployment: Deployment, deadline: float) -> None:
+        url = deployment.cold_start.wake_url or "" if deployment.cold_start else ""
+        response = await client.request("POST", url, headers=deployment.headers, deadline=deadline)
+        await response.read()
+        if response.status >= 400:
+            raise UpstreamUnavailable(f"{url} answered {response.status} to the call that wakes {deployment.provider}")
+
+    return start
+
+
+def _prober(document: Document, registry: ModelRegistry, router: Router) -> Prober:
+    check = document.health_check
+    return Prober(
+        registry, router, interval=check.interval, timeout=check.timeout, unhealthy_after=check.unhealthy_after
+    )
 
 
 def _plan(settings: Settings) -> Plan:
@@ -185,6 +208,7 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         weight=provider.weight,
         retries=provider.max_retries,
         retry_delay=provider.retry_delay,
+        cold_start=provider.cold_start,
         timeout=provider.timeout,
         connect_timeout=provider.connect_timeout,
         options=tuple(provider.options.items()),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
+from penstock.core.health import Prober
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
@@ -31,6 +32,7 @@ class House:
     prices: Catalog
     limiter: Limiter
     reaper: Reaper
+    prober: Prober
     gateway: Gateway
     key_header: bytes
 
@@ -39,10 +41,14 @@ class House:
         await self.store.open()
         if not self.settings.door:
             self.reaper.start()
+            if self.settings.document.health_check.enabled:
+                self.prober.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
+        await self.prober.close()
         await self.reaper.close()
+        await self.gateway.close()
         await self.ledger.close()
         await self.limiter.close()
         await self.client.aclose()

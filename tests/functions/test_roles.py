@@ -27,6 +27,8 @@ REPEATED_WRITES = {(kind, "dynamodb:GetItem") for kind in ("outcomes", "jobs", "
 """When a condition fails, the item is read to learn whether this very call had written it."""
 DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
+WORD_OF_PLACES = {("notices", f"dynamodb:{action}") for action in ("Scan", "PutItem", "GetItem")}
+"""When a model has several places: what others know of them is read, and what becomes of them is told."""
 MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
 """When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
@@ -72,7 +74,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         assert door.call(stranger)["statusCode"] == 401
         administer(door)
         work(door)
-    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES)
+    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES)
 
 
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
@@ -83,7 +85,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
         stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
         assert door.invoke(stranger).wait().prelude["statusCode"] == 401
-    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, MORE_THAN_A_LIMIT)
+    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
 
 
 def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
         assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
-    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, MORE_THAN_A_LIMIT)
+    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
 
 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
@@ -100,7 +102,7 @@ def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path:
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
     assert (done["models"], done["holds_ended"]) == (1, 1)
-    assert_fits("Housekeeper", wire, DISCOVERY)
+    assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES)
 
 
 def test_no_role_reaches_beyond_the_systems_own_resources() -> None:

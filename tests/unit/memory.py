@@ -10,6 +10,7 @@ from dataclasses import replace
 from penstock.errors import StateConflict, StateError
 from penstock.schema.key import VirtualKey
 from penstock.schema.model import ModelCard, Registry
+from penstock.schema.notice import Notice
 from penstock.schema.outcome import Outcome
 
 DOWN = StateError("the store is down")
@@ -26,6 +27,8 @@ class MemoryStore:
         self.outcomes: dict[str, Outcome] = {}
         self.batches: list[int] = []
         self.registry = Registry()
+        self.notices: dict[tuple[str, str], Notice] = {}
+        self.duties: dict[str, tuple[str, float]] = {}
         self._changed = asyncio.Condition()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -61,6 +64,24 @@ class MemoryStore:
             self.outcomes.setdefault(outcome.request_id, outcome)
         await self._tell()
         return len(self.outcomes) - before
+
+    async def post_notice(self, notice: Notice) -> None:
+        await self._enter("post_notice")
+        before = self.notices.get((notice.place, notice.about))
+        if before is None or notice.at >= before.at:
+            self.notices[notice.place, notice.about] = notice
+
+    async def list_notices(self, now: float) -> list[Notice]:
+        await self._enter("list_notices")
+        return [notice for notice in self.notices.values() if notice.until > now]
+
+    async def take_duty(self, name: str, holder: str, *, now: float, until: float) -> bool:
+        await self._enter("take_duty")
+        held_by, held_until = self.duties.get(name, (holder, now))
+        if held_by != holder and held_until > now:
+            return False
+        self.duties[name] = holder, until
+        return True
 
     async def load_registry(self) -> Registry:
         await self._enter("load_registry")

@@ -18,7 +18,7 @@ from penstock.core.registry import ModelRegistry
 from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
-from penstock.core.routing.warming import Warming
+from penstock.core.routing.warming import Start, Warming
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
@@ -43,17 +43,17 @@ class Gateway:
         self,
         registry: ModelRegistry,
         router: Router,
-        warming: Warming,
         ledger: Ledger,
         limiter: Limiter,
         prices: Catalog,
         *,
+        start: Start | None = None,
         attempts: int = 3,
         cap: int = 4096,
     ) -> None:
         self.registry = registry
         self.router = router
-        self.warming = warming
+        self.warming = Warming(router, registry.connection, start)
         self.ledger = ledger
         self.limiter = limiter
         self.prices = prices
@@ -109,9 +109,16 @@ class Gateway:
         it later, until all that it took is written.
         """
         if self.ledger.immediate:
-            await asyncio.gather(self.ledger.settled(), self.limiter.settled())
+            told = (self.router.board.settled(),) if self.router.board is not None else ()
+            await asyncio.gather(self.ledger.settled(), self.limiter.settled(), *told)
         elif request.slotted:
             await self.limiter.settled()
+
+    async def close(self) -> None:
+        """Wake nobody any more, and tell the others what is left to tell."""
+        await self.warming.close()
+        if self.router.board is not None:
+            await self.router.board.close()
 
     async def _admit(self, account: _Account) -> None:
         """Put the places to try in order, and have every limit and budget admit the request."""
@@ -120,7 +127,7 @@ class Gateway:
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         candidates = await self.registry.candidates(request.model, request.caller)
-        await self.router.look_around()
+        await self.router.look_around(candidates)
         places = self.router.order(candidates, request)
         account.tries = Tries(places, request, self._attempts)
         if not (terms := self.limiter.terms(request)):

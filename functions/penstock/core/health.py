@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import NamedTuple
 
 from penstock.core.noticeboard import Noticeboard
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.router import Router
 from penstock.errors import StateError, UpstreamError, UpstreamTimeout
-from penstock.schema.model import Deployment
+from penstock.schema.model import Deployment, Registry
 from penstock.schema.notice import DOWN, HEALTH, UP
 
 log = logging.getLogger("penstock.routing")
+
+
+class Round(NamedTuple):
+    """What one round has found: the registry, and how many providers are down."""
+
+    registry: Registry
+    down: int
 
 
 class Prober:
@@ -42,14 +50,15 @@ class Prober:
         self._failures: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> int:
-        """Look for new models, and at every provider; answers how many are down. Raises ``StateError``."""
-        await self._registry.refresh()
+    async def run(self) -> Round:
+        """Look for new models, and at every provider. Raises ``StateError``."""
+        registry = await self._registry.refresh()
+        await self._board.read()
         places = self._registry.providers()
         await asyncio.gather(*map(self._look, places))
         self._failures = {place.provider: self._failures.get(place.provider, 0) for place in places}
         await self._board.settled()
-        return sum(count >= self._unhealthy_after for count in self._failures.values())
+        return Round(registry, sum(count >= self._unhealthy_after for count in self._failures.values()))
 
     def start(self) -> None:
         """Look now and then from now on, while no other process does."""
@@ -74,7 +83,7 @@ class Prober:
         """Look at one provider, by one of its places, and tell the others what is news to them."""
         if place.cold_start is not None:
             return
-        problem = None
+        problem: UpstreamError | None = None
         if not self._router.served_since(place, time.monotonic() - self._interval):
             try:
                 await self._registry.connection(place).probe(asyncio.get_running_loop().time() + self._timeout)

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 from penstock.core.gateway import Gateway
+from penstock.core.health import Prober
 from penstock.core.json import parse
 from penstock.core.limits.reaper import Reaper
 from penstock.core.ports import Store
-from penstock.core.registry import ModelRegistry
 from penstock.errors import JobError, PenstockError, RateLimited, StateError
 from penstock.schema.job import COMPLETED, FAILED, Job
 from penstock.schema.key import Caller
@@ -74,20 +74,21 @@ class JobRunner:
 class Housekeeper:
     """The chores that some process must do now and then; doing them twice does no harm."""
 
-    def __init__(self, store: Store, registry: ModelRegistry) -> None:
+    def __init__(self, store: Store, reaper: Reaper, prober: Prober) -> None:
         self._store = store
-        self._registry = registry
-        self._reaper = Reaper(store)
+        self._reaper = reaper
+        self._prober = prober
 
     async def run(self) -> dict[str, int]:
-        """End lost holds, ask providers for their models, forget old outcomes; answers what was done, in numbers."""
+        """End lost holds, look at providers, forget old outcomes; answers what was done, in numbers."""
         lost = await self._reaper.run()
-        registry = await self._registry.refresh()
+        looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
         return {
             "holds_ended": lost,
-            "registry_version": registry.version,
-            "models": len(registry.cards),
+            "registry_version": looked.registry.version,
+            "models": len(looked.registry.cards),
+            "providers_down": looked.down,
             "outcomes_pruned": pruned,
         }
 

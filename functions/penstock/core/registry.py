@@ -106,6 +106,14 @@ class ModelRegistry:
         workers = await self._fleet.deployments() if self._fleet else []
         return [place for _, place in workers] + [place for places in self._deployments.values() for place in places]
 
+    def providers(self) -> list[Deployment]:
+        """One place of each provider that serves something, workers aside."""
+        found: dict[str, Deployment] = {}
+        for places in self._deployments.values():
+            for place in places:
+                found.setdefault(place.provider, place)
+        return list(found.values())
+
     def connection(self, deployment: Deployment) -> Connection:
         """The connection to a deployment, made at its first use."""
         place = deployment.id, deployment.kind, deployment.base_url  # a worker may come back as another

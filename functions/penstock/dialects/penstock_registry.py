@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from penstock.core.routing.breaker import CLOSED, OPEN
 from penstock.core.routing.place import Place
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Inference
 from penstock.house import House
+from penstock.schema.notice import CLOSED, OPEN
 
 router = LazyRouter(tags=["registry"])
 

@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
-from penstock.schema.model import MODEL_NAME
+from penstock.schema.model import MODEL_NAME, ColdStart
 from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, MODELS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -146,6 +146,7 @@ class Provider:
     timeout: float = 300.0
     connect_timeout: float = 5.0
     custom_headers: dict[str, str] = field(default_factory=dict)
+    cold_start: ColdStart | None = None
     options: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,6 +157,8 @@ class Provider:
         _require("models", len(set(names)) == len(names), "a list that has each name once")
         _require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
         _require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
+        wake_url = self.cold_start.wake_url if self.cold_start else None
+        _require("cold_start", wake_url is None or _reachable(wake_url), f"with a wake_url that is {_ADDRESS}")
         _require("weight", 1 <= self.weight <= 1000, "from 1 to 1000")
         _require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
         _require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
@@ -222,6 +225,23 @@ class CircuitBreaker:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How often one of all processes looks whether providers are there: every ``interval`` seconds, for ``timeout`` at
+    most. A provider that failed ``unhealthy_after`` looks in a row is down.
+    """
+
+    enabled: bool = True
+    interval: float = 30.0
+    timeout: float = 10.0
+    unhealthy_after: int = 2
+
+    def __post_init__(self) -> None:
+        _require("interval", 1 <= self.interval <= 3600, "from 1 to 3600 seconds")
+        _require("timeout", 0 < self.timeout <= self.interval, "more than 0 and at most the interval")
+        _require("unhealthy_after", 1 <= self.unhealthy_after <= 100, "from 1 to 100")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSection:
     """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
 
@@ -274,6 +294,7 @@ class Document:
     workers: Workers = Workers()
     routing: Routing = Routing()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
+    health_check: HealthCheck = HealthCheck()
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -70,13 +70,14 @@ class Router:
         ordered += sorted(busy, key=lambda place: place.busy_until)
         return ordered or sorted(places, key=lambda place: max(place.breaker.opened_until, place.down_until))
 
-    async def look_around(self) -> None:
+    async def look_around(self, deployments: Sequence[Deployment]) -> None:
         """Learn what other processes know, and get leave to try what was broken; mostly there is nothing to wait for.
+        Where there is no choice nobody asks.
 
         A place whose time to be tried again has come is tried by the process that has the duty, for as long as a
         breaker stays open.
         """
-        if self.board is None:
+        if self.board is None or (len(deployments) == 1 and deployments[0].cold_start is None):
             return
         self.board.look()
         now = time.monotonic()

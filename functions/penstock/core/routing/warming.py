@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from penstock.core.counters import Counter
+from penstock.core.ports import Connection
 from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.errors import UpstreamError, UpstreamTimeout
@@ -38,17 +39,21 @@ WAITED = Counter(
 )
 STARTS = Counter("penstock_cold_starts_total", "Places that this process woke up, or tried to.", ("provider", "result"))
 
-Rouse = Callable[[Deployment, float], Awaitable[None]]
-"""Makes a place start, or sees that it has; by a time on the loop's clock. Raises ``UpstreamError`` until then."""
+Start = Callable[[Deployment, float], Awaitable[None]]
+"""Makes a place start; by a time on the loop's clock. Raises ``UpstreamError`` if it could not be told."""
 
 
 class Warming:
-    """Knows who is being woken. ``start`` sends the word that wakes a place, ``look`` sees whether it is awake."""
+    """Knows who is being woken. ``start`` sends the word that wakes a place, where a word is needed; the check of its
+    health over its ``connection`` shows whether it is awake.
+    """
 
-    def __init__(self, router: Router, start: Rouse, look: Rouse) -> None:
+    def __init__(
+        self, router: Router, connection: Callable[[Deployment], Connection], start: Start | None = None
+    ) -> None:
         self._router = router
+        self._connection = connection
         self._start = start
-        self._look = look
         self._waking: dict[str, asyncio.Task[None]] = {}
 
     def wake(self, place: Place) -> asyncio.Task[None]:
@@ -135,9 +140,9 @@ class Warming:
         """Send the word that wakes it, once, and look whether it is awake."""
         by = min(end, asyncio.get_running_loop().time() + PROBE)
         try:
-            if not started and _cold(place).wake_url:
+            if not started and self._start is not None and _cold(place).wake_url:
                 await self._start(place.deployment, by)
-            await self._look(place.deployment, by)
+            await self._connection(place.deployment).probe(by)
         except UpstreamError as error:
             log.debug("%s is not awake yet: %s", place.deployment.provider, error)
             return False

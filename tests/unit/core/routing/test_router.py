@@ -11,7 +11,8 @@ import pytest
 from penstock.core.routing import place as places
 from penstock.core.routing import router as routers
 from penstock.core.routing.breaker import Bounds
-from penstock.core.routing.router import Router, Tries
+from penstock.core.routing.router import Router
+from penstock.core.routing.tries import Tries
 from penstock.errors import (
     InvalidRequest,
     UpstreamBusy,
@@ -52,7 +53,7 @@ def asking(deadline: float = 1e9) -> Request:
 def fail(router: Router, place: Deployment, error: BaseException) -> None:
     """Let a call to a place fail."""
     router.place(place).began()
-    router.place(place).ended(error)
+    router.ended(router.place(place), error)
 
 
 def order(router: Router, *deployments: Deployment) -> str:
@@ -78,7 +79,7 @@ def test_a_place_that_fails_is_left_alone_for_a_while(clock: Clock, error: Upstr
     assert order(router, A, B) == "ab"
     router.place(A).began()
     assert order(router, A, B) == "b", "one call tries it, the others do not wait for that"
-    router.place(A).ended(None)
+    router.ended(router.place(A), None)
     assert order(router, A, B) == "ab"
 
 
