@@ -22,6 +22,7 @@ Headers = Sequence[tuple[str, str]]
 
 IDLE_SECONDS = 4.0  # SGLang and uvicorn close an idle connection after 5 s
 HIGH_WATER = 256 * 1024
+MAX_HEAD = 256 * 1024
 MAX_BODY = 256 * 1024 * 1024
 
 
@@ -79,7 +80,7 @@ class _Socket(asyncio.Protocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
-        self.heard = False
+        self.heard = 0
         self.error: Exception | None = None
         self._body: list[bytes] = []
         self._buffered = 0
@@ -121,11 +122,13 @@ class _Socket(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        self.heard += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail(UpstreamProtocolError("sent what is not HTTP/1.1", where=self.origin.title))
+        if self.heard > MAX_HEAD and not self._headers_done:
+            self.fail(UpstreamProtocolError(f"sent a head longer than {MAX_HEAD} bytes", where=self.origin.title))
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

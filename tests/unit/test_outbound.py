@@ -247,6 +247,24 @@ async def test_a_bad_answer_is_an_error_that_says_which(client: HttpClient, upst
         await (await get(client, upstream.url)).read()
 
 
+@pytest.mark.parametrize("line", [b"x" * 1000, b"x: y\r\n" * 100, b"HTTP/1.1 100 Continue\r\n\r\n" * 100])
+async def test_a_head_without_an_end_is_not_taken_in(client: HttpClient, upstream: Upstream, line: bytes) -> None:
+    async def script(call: Call) -> None:
+        call.write(b"HTTP/1.1 200 OK\r\n" if b"HTTP" not in line else b"")
+        while not call.gone.is_set():
+            call.write(line)
+            await call.drained()
+
+    upstream.script = script
+    with pytest.raises(UpstreamProtocolError, match="sent a head longer than 262144 bytes"):
+        await get(client, upstream.url)
+
+
+async def test_a_long_head_is_taken_in(client: HttpClient, upstream: Upstream) -> None:
+    upstream.script = answering(b"done", Set_Cookie="x" * 100_000)
+    assert await (await get(client, upstream.url)).read() == b"done"
+
+
 async def test_an_answer_that_nobody_asked_for_is_not_given_to_the_next(client: HttpClient, upstream: Upstream) -> None:
     async def script(call: Call) -> None:
         call.answer(b"mine")

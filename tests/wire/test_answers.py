@@ -47,14 +47,14 @@ def calling(arguments: str) -> Document:
     """A chunk with a tool call."""
     function = {"name": "set_model", "arguments": arguments}
     delta = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
-    return {**chunk(), "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return {**chunk(), "choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]}
 
 
 def without_model(document: Document) -> Document:
     return {name: value for name, value in document.items() if name != "model"}
 
 
-CHUNK = chunk("Hello")
+CHUNK = chunk("Hello", "stop")
 NESTED = {"model": "engine-1", "route": [{"model": "engine-1"}, {"model": "other"}]}
 SPELLINGS: dict[str, str] = {
     "renamed": compact(CHUNK),
@@ -71,7 +71,7 @@ SPELLINGS: dict[str, str] = {
     "nested before": compact({"x_info": NESTED, **CHUNK}),
     "nested behind": compact({**CHUNK, "x_info": NESTED}),
     "nested alone": compact({"x_info": {"model": "engine-1"}, **without_model(CHUNK)}),
-    "in the text": compact(chunk('say "model":"engine-1" twice: "model":"engine-1"')),
+    "in the text": compact(chunk('say "model":"engine-1" twice: "model":"engine-1"', "stop")),
     "in a tool's arguments": compact(calling('{"model":"engine-1"}')),
     "in a tool's arguments, missing outside": compact(without_model(calling('{"model":"engine-1"}'))),
     "last": compact({**without_model(CHUNK), "model": "engine-1"}),
@@ -111,7 +111,7 @@ async def test_a_plain_answer_under_the_right_name_is_passed_on_byte_by_byte(
 
 
 async def test_a_chunk_keeps_its_bytes_but_for_the_name(gateway: Gateway, upstream: Upstream) -> None:
-    odd = r'{"b":1.0e2, "a":"\u00e4\/","model":"engine-1","choices":[{"index":0,"delta":{"content":"x"}}]}'
+    odd = r'{"b":1.0e2, "a":"\u00e4\/","model":"engine-1","choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}'
     upstream.script = raw(odd, odd)
     reply = await gateway.stream()
     assert reply.payloads[:2] == [odd.replace("engine-1", MODEL).encode()] * 2
@@ -164,14 +164,14 @@ async def test_usage_may_come_with_the_last_words(gateway: Gateway, upstream: Up
 
 
 async def test_the_last_of_several_usages_counts(gateway: Gateway, upstream: Upstream) -> None:
-    growing = [{**chunk("x"), "usage": usage_chunk(7, number)["usage"]} for number in (1, 2, 3)]
+    growing = [{**chunk("x", "stop"), "usage": usage_chunk(7, number)["usage"]} for number in (1, 2, 3)]
     upstream.script = streaming(*growing)
     await gateway.stream()
     assert (await gateway.outcome()).usage.completion_tokens == 3
 
 
 async def test_cached_tokens_are_settled(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.script = streaming(chunk("Hello"), usage_chunk(20, 2, prompt_tokens_details={"cached_tokens": 14}))
+    upstream.script = streaming(chunk("Hello", "stop"), usage_chunk(20, 2, prompt_tokens_details={"cached_tokens": 14}))
     await gateway.stream()
     assert (await gateway.outcome()).usage.cached_tokens == 14
 
@@ -181,7 +181,7 @@ HUGE = {"prompt_tokens": 10**30, "completion_tokens": 10**30}
 
 @pytest.mark.parametrize("usage", [7, [], "many", {"prompt_tokens": "x", "completion_tokens": -1}, {}, HUGE], ids=repr)
 async def test_odd_usage_does_no_harm(gateway: Gateway, upstream: Upstream, usage: Any) -> None:
-    upstream.script = streaming(chunk("Hello"), {**usage_chunk(), "usage": usage})
+    upstream.script = streaming(chunk("Hello", "stop"), {**usage_chunk(), "usage": usage})
     assert (await gateway.stream()).ended_well()
     upstream.script = answering({**completion(), "usage": usage})
     assert (await gateway.plain()).status == 200

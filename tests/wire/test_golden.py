@@ -236,9 +236,11 @@ async def test_a_credential_that_an_upstream_repeats_is_not_passed_on(tmp_path: 
 
 
 async def test_frames_are_data_lines_with_a_blank_line_after_each(tmp_path: Path, upstream: Upstream) -> None:
-    upstream.script = streaming({"model": "engine-1", "choices": []}, {"model": "engine-1", "choices": [], "n": 2})
+    said = {"choices": [{"text": "x", "finish_reason": "stop"}]}
+    upstream.script = streaming({"model": "engine-1", "choices": []}, {"model": "engine-1", **said})
     async with gateways.serve(tmp_path, gateways.provider(upstream.url)) as gateway:
         reply = await gateway.stream()
     assert reply.body == (
-        b'data: {"model":"public-1","choices":[]}\n\ndata: {"model":"public-1","choices":[],"n":2}\n\n' + DONE
+        b'data: {"model":"public-1","choices":[]}\n\n'
+        b'data: {"model":"public-1","choices":[{"text":"x","finish_reason":"stop"}]}\n\n' + DONE
     )

@@ -105,7 +105,7 @@ async def streaming(client: httpx.AsyncClient) -> AsyncIterator[Live]:
 
 async def test_an_open_stream_is_finished(tmp_path: Path, upstream: Upstream) -> None:
     go = asyncio.Event()
-    upstream.script = pausing(go, chunk("Hello"), then=lambda call: call.piece(event(chunk(" there")) + DONE))
+    upstream.script = pausing(go, chunk("Hello"), then=lambda call: call.piece(event(chunk(" there", "stop")) + DONE))
     async with serving(tmp_path, upstream, grace=30) as (server, client):
         async with streaming(client) as live:
             await live.until(lambda body: b"Hello" in body)

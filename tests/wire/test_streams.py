@@ -53,7 +53,7 @@ async def test_a_good_stream_arrives_whole_and_in_order(gateway: Gateway, upstre
 
 
 async def test_each_event_is_passed_on_when_it_comes(gateway: Gateway, upstream: Upstream) -> None:
-    live = await after_hello(gateway, upstream, lambda call: call.piece(event(chunk(" there")) + DONE))
+    live = await after_hello(gateway, upstream, lambda call: call.piece(event(chunk(" there", "stop")) + DONE))
     assert live.ended_well()
     assert live.text == "Hello there"
 
@@ -96,7 +96,7 @@ async def test_a_stream_that_ends_in_silence_ends_with_an_error_event(gateway: G
 async def test_what_follows_done_is_not_passed_on(gateway: Gateway, upstream: Upstream) -> None:
     async def script(call: Call) -> None:
         call.begin()
-        call.piece(event(chunk("Hello")) + DONE + event(chunk("again")))
+        call.piece(event(chunk("Hello", "stop")) + DONE + event(chunk("again")))
         call.finish()
 
     upstream.script = script
@@ -108,7 +108,7 @@ async def test_what_follows_done_is_not_passed_on(gateway: Gateway, upstream: Up
 async def test_done_needs_no_blank_line_after_it(gateway: Gateway, upstream: Upstream) -> None:
     async def script(call: Call) -> None:
         call.begin()
-        call.piece(event(chunk("Hello")) + b"data: [DONE]")
+        call.piece(event(chunk("Hello", "stop")) + b"data: [DONE]")
         call.finish()
 
     upstream.script = script
@@ -120,7 +120,7 @@ async def test_done_ends_the_stream_although_the_upstream_leaves_its_own_open(
 ) -> None:
     async def script(call: Call) -> None:
         call.begin()
-        call.piece(event(chunk("Hello")) + DONE)
+        call.piece(event(chunk("Hello", "stop")) + DONE)
         await call.gone.wait()
 
     upstream.script = script
@@ -130,7 +130,7 @@ async def test_done_ends_the_stream_although_the_upstream_leaves_its_own_open(
 async def test_a_body_without_length_or_chunks_is_a_stream_too(gateway: Gateway, upstream: Upstream) -> None:
     async def script(call: Call) -> None:
         call.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        call.write(event(chunk("Hello")) + DONE)
+        call.write(event(chunk("Hello", "stop")) + DONE)
         call.close()
 
     upstream.script = script

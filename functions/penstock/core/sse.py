@@ -63,9 +63,9 @@ class EventDecoder:
                 payloads.append(payload)
         return payloads
 
-    def rest(self) -> bytes | None:
-        """The payload of an event that the stream ended before closing, if there is one."""
-        return _payload(b"".join(self._parts))
+    def last(self) -> list[bytes]:
+        """``[DONE]``, if the stream ended before closing that event; any other is only a part of one."""
+        return [DONE] if _payload(b"".join(self._parts)) == DONE else []
 
 
 def _payload(block: bytes) -> bytes | None:

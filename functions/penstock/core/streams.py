@@ -9,7 +9,6 @@ from penstock.core.fold import read_chunk
 from penstock.core.json import to_json
 from penstock.schema.outcome import Usage
 
-CLOSING_BRACE = ord("}")
 MAX_TOKENS = 2**40
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 
@@ -70,7 +69,8 @@ class Relay:
 def _plainly(member: bytes, payload: bytes) -> bool:
     """Whether the member stands in the outermost object, before any inner one, and the object seems whole."""
     at = payload.find(member)
-    return at > 0 and payload.find(b"{", 1, at) < 0 and payload[-1] == CLOSING_BRACE
+    whole = payload.endswith(b"}") and payload.count(b"{") == payload.count(b"}")
+    return at > 0 and payload.find(b"{", 1, at) < 0 and whole
 
 
 def read_usage(usage: Any) -> Usage | None:

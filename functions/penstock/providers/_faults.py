@@ -30,7 +30,17 @@ _OVERFLOW = re.compile(
     r"|prompt is too long",
     re.I,
 )
-_BROKE = re.compile(r"credit balance|insufficient balance", re.I)
+_BROKE = re.compile(r"credit balance|insufficient balance|insufficient_quota|billing_hard_limit", re.I)
+_OURS = frozenset({404, 405, 407, 410, 421, 426})
+"""Statuses that blame where or how we asked, and not what the caller wants: no such model or address, a proxy's."""
+_STATUSES: dict[Any, int] = {
+    "invalid_request_error": 400,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+}
+"""What the words for an error would be as a status, which a 200 that has begun cannot have any more."""
 BUSY = 1.0
 """Seconds after which to come again where a busy upstream does not say it, as SGLang does not."""
 CONTEXT_LENGTH = "context_length_exceeded"
@@ -56,7 +66,7 @@ def fault(
     except ValueError:
         document = None
     detail = _detail(document)
-    return _fault(status, detail, deployment, profile, retry_after(headers.get("retry-after")))
+    return _fault(status, detail, deployment, profile, retry_after(headers))
 
 
 def frame_fault(document: Any, deployment: Deployment, profile: Profile) -> UpstreamError | None:
@@ -66,23 +76,39 @@ def frame_fault(document: Any, deployment: Deployment, profile: Profile) -> Upst
     if document.get("error") is None and document.get("object") != "error":
         return None
     detail = _detail(document)
-    status = next((detail[name] for name in ("status_code", "code", "status") if _is_status(detail.get(name))), 502)
+    status = next((detail[name] for name in ("status_code", "code", "status") if _is_status(detail.get(name))), None)
+    if status is None:
+        status = next((_STATUSES[word] for word in (detail.get("code"), detail.get("type")) if word in _STATUSES), 502)
     return _fault(status, detail, deployment, profile, None)
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds of a ``Retry-After`` header, given as seconds or as a date (RFC 9110, 10.2.3); at most a day."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of ``Retry-After``, given as seconds or as a date (RFC 9110, 10.2.3), or of OpenAI's finer
+    ``retry-after-ms``; at most a day.
+    """
+    seconds = _number(headers.get("retry-after-ms")) / 1000
+    if math.isnan(seconds):
+        seconds = _seconds(headers.get("retry-after"))
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), 86400.0)
+
+
+def _seconds(value: str | None) -> float:
+    seconds = _number(value)
+    if value and math.isnan(seconds):
         try:
             when = parsedate_to_datetime(value)
         except ValueError:
-            return None
-        seconds = (when - datetime.now(UTC if when.tzinfo else None)).total_seconds()
-    return min(max(seconds, 0.0), 86400.0) if not math.isnan(seconds) else None
+            return seconds
+        return (when - datetime.now(UTC if when.tzinfo else None)).total_seconds()
+    return seconds
+
+
+def _number(value: str | None) -> float:
+    """The number that a header is, or NaN."""
+    try:
+        return float(value or "nan")
+    except ValueError:
+        return math.nan
 
 
 def _is_status(value: object) -> bool:
@@ -110,15 +136,16 @@ def _fault(
     raw = detail.get("message")
     message = clean(raw, deployment.credential) if isinstance(raw, str) and raw else f"status {status}"
     said = f"{provider}: {message}"
-    if status in profile.busy:
+    words = f"{message} {detail.get('type')} {detail.get('code')}"
+    if status == 402 or (status in (400, 429) and _BROKE.search(words)):
+        return UpstreamUnavailable(f"{provider} has no credit left for our key", provider=provider)
+    if status in profile.busy or (status == 503 and after is not None):
         return UpstreamBusy(said, provider=provider, retry_after=BUSY if after is None else after)
     if status in (408, 504):
         return UpstreamTimeout(said, provider=provider, retry_after=after)
     if status in (401, 403):
         return UpstreamUnavailable(f"{provider} does not accept our credential", provider=provider)
-    if status == 402 or (status == 400 and _BROKE.search(message)):
-        return UpstreamUnavailable(f"{provider} has no credit left for our key", provider=provider)
-    if status >= 500 or status == 404 or status < 400:
+    if status >= 500 or status in _OURS or status < 400:
         return UpstreamUnavailable(said, provider=provider, retry_after=after)
     code, param = detail.get("code"), detail.get("param")
     if _OVERFLOW.search(message):

@@ -27,11 +27,10 @@ class Profile:
     ``always_stream``: stream upstream and fold the answer for plain callers, because only a closed stream frees the
     engine at once. ``fields``: the body fields it may be sent, all where ``None``. ``busy``: the statuses by which it
     says that its queue is full. ``port``: where it listens on a laptop. ``key_env``: the variable of its credential.
-    ``abort``: bytes of a chunk by which it says that it gave up. ``about``: a path, beside ``/v1``, that tells whether
-    the engine generates text: SGLang's embedding engines die of a chat call. ``cap``: the field that bounds a chat's
-    answer; OpenAI's reasoning models refuse the older one. ``window``: it lists a model's context as
-    ``max_model_len``, and refuses an answer whose bound goes past that. ``ready``: a path, beside ``/v1``, that says
-    cheaply whether it can serve; the list of models does where there is none.
+    ``about``: a path, beside ``/v1``, that tells whether the engine generates text: SGLang's embedding engines die of
+    a chat call. ``cap``: the field that bounds a chat's answer; OpenAI's reasoning models refuse the older one.
+    ``window``: it lists a model's context as ``max_model_len``, and refuses an answer whose bound goes past that.
+    ``ready``: a path, beside ``/v1``, that says cheaply whether it can serve; the list of models does where there is none.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Profile:
     stream_usage: bool = True
     fields: frozenset[str] | None = None
     busy: frozenset[int] = frozenset({429, 529})
-    abort: bytes = b""
     about: str = ""
     cap: str = "max_tokens"
     window: bool = False
@@ -60,7 +58,6 @@ PROFILES = {
             always_stream=True,
             fields=SGLANG,
             busy=frozenset({429, 503}),
-            abort=b'"finish_reason":"abort"',
             about="/get_model_info",
             window=True,
             ready="/ready",

@@ -10,10 +10,11 @@ from typing import Any
 from penstock.core.fold import fold
 from penstock.core.json import parse, to_json, write
 from penstock.core.ports import Answer, Call
-from penstock.core.sse import DONE, EventDecoder
+from penstock.core.sse import EventDecoder
 from penstock.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
 from penstock.outbound import HttpClient, Response, Target
 from penstock.providers._faults import fault, frame_fault
+from penstock.providers._openai_answer import Chunks, check
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT, EMBEDDINGS
@@ -56,8 +57,9 @@ class OpenAI:
             raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without valid JSON") from None
         if not isinstance(document, dict):
             raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without a JSON object")
-        if error := frame_fault(document, self._deployment, self._profile):
+        if error := self._judge(document):
             raise error
+        check(document, call.endpoint)
         return Answer(body, document)
 
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
@@ -73,27 +75,18 @@ class OpenAI:
             kind = response.headers.get("content-type", "")
             if not kind.startswith("text/event-stream"):
                 raise await self._not_a_stream(response, kind)
-            decoder = EventDecoder()
-            begun = False
-            while data := await response.chunk():
-                batch = decoder.feed(data)
-                done = DONE in batch
-                if done:
-                    del batch[batch.index(DONE) :]
-                error = self._error_in(batch)
-                call.payloads += len(batch)
-                if error:
-                    if begun and batch:  # it has a reader; a stream that has not begun moves on as a whole
-                        yield batch
-                    raise error
+            decoder, chunks = EventDecoder(), Chunks(self._judge)
+            while not chunks.done:
+                data = await response.chunk()
+                batch, error = chunks.read(decoder.feed(data) if data else decoder.last())
+                call.payloads = chunks.count
                 if batch:
-                    begun = True
                     yield batch
-                if done:
-                    await self._finish(response)
-                    return
-            if decoder.rest() != DONE:
-                raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without [DONE]")
+                if error:
+                    raise error
+                if not data and not chunks.done:
+                    raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without [DONE]")
+            await self._finish(response)
         finally:
             response.close()
 
@@ -189,23 +182,8 @@ class OpenAI:
             raise fault(response.status, response.headers, detail, deployment, self._profile)
         return response
 
-    def _error_in(self, batch: list[bytes]) -> UpstreamError | None:
-        """The failure that a payload of the batch stands for, if one does; the batch keeps what came before it."""
-        abort = self._profile.abort
-        for number, payload in enumerate(batch):
-            if b'"error"' in payload and (error := self._error_frame(payload)):
-                del batch[number:]
-                return error
-            if abort and abort in payload:
-                del batch[number:]
-                return UpstreamProtocolError(f"{self._deployment.provider} gave up in mid-answer")
-        return None
-
-    def _error_frame(self, payload: bytes) -> UpstreamError | None:
-        try:
-            document = parse(payload)
-        except ValueError:
-            return None
+    def _judge(self, document: Any) -> UpstreamError | None:
+        """The failure that a document stands for, if it does for one."""
         return frame_fault(document, self._deployment, self._profile)
 
     async def _check_kind(self, call: Call) -> None:
@@ -232,8 +210,7 @@ class OpenAI:
             document = parse(await response.read(MAX_ERROR))
         except (ValueError, UpstreamProtocolError):
             document = None
-        error = frame_fault(document, self._deployment, self._profile)
-        return error or UpstreamProtocolError(
+        return self._judge(document) or UpstreamProtocolError(
             f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
         )
 

@@ -159,7 +159,7 @@ async def test_a_plain_answer_that_breaks_off_is_no_answer(provider: Provider) -
 
 
 SLOW = {"simulate": {"ttft": 30}}
-HALTING = {"simulate": {"tokens_per_second": 0.05}}
+HALTING = {"simulate": {"tokens_per_second": 2}}
 
 
 @pytest.mark.parametrize("body", [SLOW, HALTING], ids=["before the first token", "between tokens"])

@@ -88,14 +88,14 @@ def test_what_is_framed_is_decoded_again(payloads: list[bytes]) -> None:
 def test_what_a_stream_ends_in_is_told(end: bytes) -> None:
     decoder = EventDecoder()
     assert decoder.feed(b"data: 1\n\ndata: [DONE]" + end) == [b"1"]
-    assert decoder.rest() == DONE
+    assert decoder.last() == [DONE]
 
 
-@pytest.mark.parametrize("rest", [b"", b": bye\n", b"event: end\n"], ids=repr)
-def test_a_rest_without_data_is_none(rest: bytes) -> None:
+@pytest.mark.parametrize("rest", [b"", b": bye\n", b"event: end\n", b"data: {", b"data: 2"], ids=repr)
+def test_what_is_only_a_part_of_an_event_is_none(rest: bytes) -> None:
     decoder = EventDecoder()
     decoder.feed(b"data: 1\n\n" + rest)
-    assert decoder.rest() is None
+    assert decoder.last() == []
 
 
 @pytest.mark.parametrize("piece", [b"x" * 100, b"data: x\n" * 10, b": x\r" * 25], ids=["a line", "lines", "comments"])

@@ -118,6 +118,9 @@ STATUSES: dict[int, type[UpstreamError]] = {
     400: UpstreamRefused,
     402: UpstreamUnavailable,
     404: UpstreamUnavailable,
+    405: UpstreamUnavailable,
+    407: UpstreamUnavailable,
+    410: UpstreamUnavailable,
     408: UpstreamTimeout,
     409: UpstreamRefused,
     413: UpstreamRefused,
@@ -149,6 +152,20 @@ def test_a_refused_credential_is_our_fault_and_not_the_callers(status: int) -> N
     error = fault(status, {}, body, PLACE, OPENAI)
     assert type(error) is UpstreamUnavailable
     assert error.message == "first does not accept our credential"
+
+
+@pytest.mark.parametrize("named", ["type", "code"])
+def test_a_spent_quota_is_no_queue(named: str) -> None:
+    body = to_json({"error": {"message": "You exceeded your current quota.", named: "insufficient_quota"}})
+    error = fault(429, {"retry-after": "1"}, body, PLACE, OPENAI)
+    assert type(error) is UpstreamUnavailable
+    assert error.message == "first has no credit left for our key"
+
+
+def test_a_503_that_says_when_to_come_again_is_busy() -> None:
+    error = fault(503, {"retry-after": "7"}, b"", PLACE, OPENAI)
+    assert type(error) is UpstreamBusy
+    assert error.retry_after == 7
 
 
 @pytest.mark.parametrize(
@@ -215,6 +232,10 @@ def test_what_holds_no_error_is_none(document: Any) -> None:
     [
         ({"code": 400}, UpstreamRefused),
         ({"status_code": 429, "code": "rate_limit_exceeded"}, UpstreamBusy),
+        ({"code": "rate_limit_exceeded"}, UpstreamBusy),
+        ({"type": "overloaded_error"}, UpstreamBusy),
+        ({"type": "invalid_request_error", "code": "unknown"}, UpstreamRefused),
+        ({"type": "insufficient_quota"}, UpstreamUnavailable),
         ({"code": "weird"}, UpstreamUnavailable),
         ({"code": 200}, UpstreamUnavailable),
         ({}, UpstreamUnavailable),
@@ -247,16 +268,21 @@ def test_the_code_of_a_frame_is_its_status(error: Any, kind: type[UpstreamError]
     ],
 )
 def test_retry_after_is_read(value: str | None, seconds: float | None) -> None:
-    assert retry_after(value) == seconds
+    assert retry_after({} if value is None else {"retry-after": value}) == seconds
 
 
 def test_retry_after_may_be_a_date() -> None:
-    seconds = retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True))
+    seconds = retry_after({"retry-after": format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)})
     assert seconds is not None
     assert 80 < seconds <= 90
 
 
-@given(st.text(max_size=30))
-def test_any_retry_after_can_be_read(value: str) -> None:
-    seconds = retry_after(value)
+@pytest.mark.parametrize(("value", "seconds"), [("250", 0.25), ("soon", 7.0), ("", 7.0), ("-1", 0.0)])
+def test_milliseconds_are_finer(value: str, seconds: float) -> None:
+    assert retry_after({"retry-after-ms": value, "retry-after": "7"}) == seconds
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_any_retry_after_can_be_read(value: str, finer: str) -> None:
+    seconds = retry_after({"retry-after": value, "retry-after-ms": finer})
     assert seconds is None or 0 <= seconds <= 86400
