@@ -30,7 +30,7 @@ class Profile:
     ``about``: a path, beside ``/v1``, that tells whether the engine generates text: SGLang's embedding engines die of
     a chat call. ``cap``: the field that bounds a chat's answer; OpenAI's reasoning models refuse the older one.
     ``window``: it lists a model's context as ``max_model_len``, and refuses an answer whose bound goes past that.
-    ``ready``: a path, beside ``/v1``, that says cheaply whether it can serve; the list of models does where there is none.
+    ``ready``: a path, beside ``/v1``, that says cheaply whether it can serve, instead of the list of models.
     """
 
     name: str
