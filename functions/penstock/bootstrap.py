@@ -25,7 +25,7 @@ from penstock.core.routing.warming import Start
 from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
-from penstock.providers._profiles import PROFILES
+from penstock.providers._profiles import PROFILES, region_in
 from penstock.schema.config import Document, Provider
 from penstock.schema.model import Deployment
 from penstock.settings import Settings, fault
@@ -191,10 +191,10 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
     base_url = provider.base_url or (profile.base_url if profile else "")
     if not base_url and profile:
         raise wrong("base_url", f"type {provider.type!r} has no usual address: give one")
-    if provider.options and profile:
+    if provider.options and profile and not profile.regional:
         raise wrong("options", f"type {provider.type!r} has no options")
     key_env = provider.api_key_env or (profile.key_env if profile else "")
-    return Deployment(
+    place = Deployment(
         id=provider.name,
         model="",
         provider=provider.name,
@@ -213,6 +213,23 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         connect_timeout=provider.connect_timeout,
         options=tuple(provider.options.items()),
     )
+    if not (profile and profile.regional):
+        return place
+    try:
+        return _in_region(place, settings.region)
+    except ValueError as error:
+        raise wrong("options", f"type {provider.type!r} {error}") from None
+
+
+def _in_region(place: Deployment, usual: str) -> Deployment:
+    """The place where its options say that it is, or its address, or the ``usual``. Raises ``ValueError``."""
+    options = dict(place.options)
+    region = options.pop("region", None) or region_in(place.base_url) or usual
+    if options or not isinstance(region, str):
+        raise ValueError("has one option: {region: eu-west-1}")
+    if not region:
+        raise ValueError("is in no region: write {region: eu-west-1}, or set AWS_REGION")
+    return replace(place, base_url=place.base_url.replace("{region}", region), options=(("region", region),))
 
 
 def _around(settings: Settings) -> list[Deployment]:
@@ -225,9 +242,13 @@ def _around(settings: Settings) -> list[Deployment]:
             found.append(Deployment(profile.name, "", profile.name, profile.name, "", url))
         elif profile.key_env in settings.credentials and not any(place.base_url == profile.base_url for place in found):
             credential = settings.credentials[profile.key_env]
-            found.append(
-                Deployment(profile.name, "", profile.name, profile.name, "", profile.base_url, credential, priority=2)
+            place = Deployment(
+                *(profile.name, "", profile.name, profile.name, "", profile.base_url, credential), priority=2
             )
+            if not profile.regional:
+                found.append(place)
+            elif settings.region:
+                found.append(_in_region(place, settings.region))
     return found
 
 

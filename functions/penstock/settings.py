@@ -17,6 +17,8 @@ from penstock.schema.secret import Secret
 DEFAULT_STATE = "sqlite:///.penstock/state.db"
 SHORTEST = 16
 """Characters of a fleet's secret at least."""
+KEY_ENDS = ("_API_KEY", "AWS_BEARER_TOKEN_BEDROCK")
+"""How the names of variables end that hold a vendor's key."""
 KEY_VARIABLES = ("ROUTER_API_KEY", "ROUTER_ALLOWED_API_KEYS", "API_KEYS")
 
 
@@ -26,13 +28,14 @@ class Settings:
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
-    on a server.
+    on a server, ``region`` AWS's where it is said.
     """
 
     state_url: str = DEFAULT_STATE
     queue_url: str = ""
     config_path: str = ""
     door: str = ""
+    region: str = ""
     document: Document = field(default_factory=Document)
     keys: Mapping[str, Caller] = field(default_factory=dict)
     credentials: Mapping[str, Secret] = field(default_factory=dict)
@@ -60,9 +63,10 @@ def load(
         queue_url=queue or environ.get("PENSTOCK_QUEUE_URL", ""),
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
+        region=_region(environ),
         document=document,
         keys=_keys(document, environ),
-        credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith("_API_KEY")}
+        credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}
         | _named(document, environ, path),
         fleet_secret=_fleet_secret(environ),
     )
@@ -153,8 +157,12 @@ def _state_url(url: str, environ: Mapping[str, str]) -> str:
     if not url.startswith("dynamodb://"):
         return url
     endpoint = environ.get("AWS_ENDPOINT_URL_DYNAMODB") or environ.get("AWS_ENDPOINT_URL")
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    region = _region(environ)
     for name, value in (("endpoint", endpoint), ("region", region)):
         if value and f"{name}=" not in url:
             url += f"{'&' if '?' in url else '?'}{name}={value}"
     return url
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""

@@ -17,8 +17,8 @@ PROVIDER = "providers:\n  - name: x\n    type: openai\n"
 NAMES = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 ADDRESS = "must be an address such as http://127.0.0.1:30000/v1, without user name and query"
 KINDS = (
-    "anthropic, blackbox, deepseek, grok, groq, infinilm, mistral, ollama, openai, openrouter, sglang, simulated,"
-    " together, vllm, xai"
+    "anthropic, bedrock, blackbox, deepseek, grok, groq, infinilm, mistral, ollama, openai, openrouter, sglang,"
+    " simulated, together, vllm, xai"
 )
 
 MISTAKES = {

@@ -37,6 +37,20 @@ def test_a_door_without_callers_loads_no_web_framework(
     assert not web, broken(f"{door} answers no HTTP, and starts faster without:", web)
 
 
+def test_bedrock_is_spoken_to_without_the_sdk_of_aws(lambda_environment: dict[str, str], tmp_path: Path) -> None:
+    program = "import json, sys, penstock.providers.bedrock; print(json.dumps(sorted(sys.modules)))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=lambda_environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = [module for module in json.loads(ran.stdout) if module.startswith(("boto3", "botocore", "s3transfer"))]
+    assert not loaded, broken("a call to Bedrock is signed and read by this package alone, and loads no:", loaded)
+
+
 def test_gpu_workers_and_the_gateway_know_each_other_over_http_only() -> None:
     found = [
         f"{name(path)} imports {module}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock import bootstrap, plugs, settings
+from penstock.errors import SettingsError
 from penstock.providers._profiles import PROFILES
 from penstock.schema.model import Deployment
 
@@ -48,3 +49,52 @@ def test_a_type_has_its_usual_address_and_key(tmp_path: Path, kind: str, address
 
 def test_each_row_of_vendors_names_a_plug_that_there_is() -> None:
     assert {profile.plug for profile in PROFILES.values()} <= set(plugs.names("providers"))
+
+
+def test_bedrock_is_found_by_its_key_where_a_region_is_known() -> None:
+    found = around(AWS_BEARER_TOKEN_BEDROCK="bedrock-api-key-x", AWS_REGION="eu-west-1")
+    assert found["bedrock"].base_url == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    assert found["bedrock"].options == (("region", "eu-west-1"),)
+    assert "bedrock" not in around(AWS_BEARER_TOKEN_BEDROCK="bedrock-api-key-x")
+    assert "bedrock" not in around(AWS_REGION="eu-west-1", AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x")
+
+
+VPC = "https://vpce-0abc.bedrock-runtime.us-east-1.vpce.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("row", "environment", "address", "region"),
+    [
+        (
+            "options: {region: us-gov-west-1}",
+            {},
+            "https://bedrock-runtime.us-gov-west-1.amazonaws.com",
+            "us-gov-west-1",
+        ),
+        ("", {"AWS_DEFAULT_REGION": "us-east-2"}, "https://bedrock-runtime.us-east-2.amazonaws.com", "us-east-2"),
+        (f"base_url: '{VPC}'", {"AWS_REGION": "eu-west-1"}, VPC, "us-east-1"),
+        ("base_url: 'http://proxy:8080'", {"AWS_REGION": "eu-west-1"}, "http://proxy:8080", "eu-west-1"),
+    ],
+)
+def test_bedrock_has_an_address_in_each_region(
+    tmp_path: Path, row: str, environment: dict[str, str], address: str, region: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"providers: [{{name: mine, type: bedrock, models: [m], {row}}}]\n", encoding="utf-8")
+    (place,), _, _ = bootstrap._deployments(settings.load({"PENSTOCK_CONFIG": str(config), **environment}))
+    assert (place.base_url, dict(place.options)) == (address, {"region": region})
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("", r"1: providers.0.options: type 'bedrock' is in no region: write {region: eu-west-1}, or set AWS_REGION"),
+        ("options: {region: x, size: 1}", r"type 'bedrock' has one option: {region: eu-west-1}"),
+        ("options: {region: 5}", r"type 'bedrock' has one option: {region: eu-west-1}"),
+    ],
+)
+def test_bedrock_in_no_region_is_a_mistake_with_its_line(tmp_path: Path, row: str, told: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"providers: [{{name: mine, type: bedrock, {row}}}]\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=told):
+        bootstrap._deployments(settings.load({"PENSTOCK_CONFIG": str(config)}))

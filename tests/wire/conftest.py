@@ -62,3 +62,12 @@ async def pair(
     providers = [gateways.provider(upstream.url), gateways.provider(second.url, name="second", priority=2)]
     async with gateways.serve(tmp_path, *providers, **getattr(request, "param", {})) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials of AWS in the environment, where the usual chain looks first."""
+    from tests.wire.amazon import ENVIRONMENT  # brings botocore along
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)

@@ -7,6 +7,8 @@ from typing import Any
 from penstock.core.ports import Call
 from penstock.providers._anthropic_turns import conversation
 from penstock.providers._claude import Claude, traits
+from penstock.providers._claude_wishes import sampling, thinking
+from penstock.providers._content import closed
 from penstock.providers._line import refused
 
 Body = dict[str, Any]
@@ -20,9 +22,6 @@ _READ = frozenset(
 )
 _NEUTRAL = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False, "store": False, "logit_bias": {}}
 """What asks for nothing, and is not missed."""
-_BUDGETS = {"minimal": 1024, "low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-_LEAST_BUDGET = 1024
-_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _TIERS = {"auto": "auto", "default": "standard_only"}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 
@@ -101,56 +100,22 @@ def _choice(asked: Any) -> Body | None:
 
 
 def _thinking(asked: Body, body: Body, claude: Claude) -> set[str]:
-    """Thinking as ``reasoning_effort`` asks for it; the vendor's own field goes before it."""
-    effort = asked.get("reasoning_effort")
-    if "thinking" in asked:
-        if not isinstance(asked["thinking"], dict):
-            raise refused("thinking: must be an object, as Anthropic defines it.", "thinking")
-        body["thinking"] = asked["thinking"]
-        return {"reasoning_effort"} if effort else set()
-    if effort is None:
-        return set()
-    if not isinstance(effort, str):
-        return {"reasoning_effort"}
-    if effort == "none":
-        if claude.quiet:
-            body["thinking"] = {"type": claude.quiet}
-        return {"reasoning_effort"} if claude.quiet is None else set()
-    if claude.thinks == "adaptive" and effort in _EFFORTS:
-        wanted = _EFFORTS[effort]
-        body["thinking"] = {"type": "adaptive", "display": "summarized"}
-        body["output_config"] = {"effort": "high" if wanted == "xhigh" and not claude.xhigh else wanted}
-        return set()
-    budget = min(_BUDGETS.get(effort, 0), body["max_tokens"] // 2)
-    if claude.thinks != "budget" or budget < _LEAST_BUDGET or _stands_against_thinking(body):
-        return {"reasoning_effort"}
-    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    return set()
+    forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
+    fields, lost = thinking(asked, claude, body["max_tokens"], barred=forced or _thoughtless(body["messages"]))
+    body.update(fields)
+    return lost
 
 
-def _stands_against_thinking(body: Body) -> bool:
-    """Whether a budget is refused: where a tool is forced, or the thoughts before a call were not sent back."""
-    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
-        return True
-    turns: list[Body] = body["messages"]
+def _thoughtless(turns: list[Body]) -> bool:
+    """Whether the thoughts before the last call were not sent back."""
     last: list[Body] = next((turn["content"] for turn in reversed(turns) if turn["role"] == "assistant"), [])
     called = any(block["type"] == "tool_use" for block in last)
     return called and last[0]["type"] not in ("thinking", "redacted_thinking")
 
 
 def _sampling(asked: Body, body: Body, claude: Claude) -> set[str]:
-    """Temperature and its kin, as far as the model takes them; 1 is what it has by itself."""
-    found: Body = {name: asked[name] for name in ("temperature", "top_p", "top_k") if name in asked}
-    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    lost: set[str] = set()
-    if thinks or not claude.samples:
-        lost = {name for name, value in found.items() if value != 1 or name == "top_k"}
-        found = {}
-    elif "temperature" in found:
-        found["temperature"] = min(found["temperature"], 1)
-        if "top_p" in found and not claude.both:
-            lost = {"top_p"} if found.pop("top_p") != 1 else set()
-    body.update(found)
+    fields, lost = sampling(asked, claude, thinks=body.get("thinking", {}).get("type") in ("enabled", "adaptive"))
+    body.update(fields)
     return lost
 
 
@@ -162,21 +127,8 @@ def _form(asked: Body, body: Body, claude: Claude) -> set[str]:
     schema = (form.get("json_schema") or {}).get("schema")
     if form["type"] != "json_schema" or schema is None or not claude.schemas:
         return {"response_format"}
-    body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": _closed(schema)}
+    body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": closed(schema)}
     return set()
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with its objects closed, as Anthropic demands and OpenAI assumes."""
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: value if name in ("enum", "const", "default") else _closed(value) for name, value in schema.items()}
-    kind = schema.get("type")
-    if kind == "object" or (isinstance(kind, list) and "object" in kind):
-        closed.setdefault("additionalProperties", False)
-    return closed
 
 
 def _rest(asked: Body, body: Body, claude: Claude) -> set[str]:

@@ -35,3 +35,16 @@ def inline(url: Any) -> tuple[str, str] | None:
     """Type and base64 of a ``data:`` address; ``None`` if it is none."""
     found = _DATA.fullmatch(url) if isinstance(url, str) else None
     return (found[1], found[2]) if found else None
+
+
+def closed(schema: Any) -> Any:
+    """The schema with its objects closed, as vendors demand and OpenAI assumes."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: value if name in ("enum", "const", "default") else closed(value) for name, value in schema.items()}
+    kind = schema.get("type")
+    if kind == "object" or (isinstance(kind, list) and "object" in kind):
+        found.setdefault("additionalProperties", False)
+    return found

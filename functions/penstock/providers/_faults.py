@@ -27,12 +27,13 @@ _PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
 _OVERFLOW = re.compile(
     r"context[ _]length|maximum context|context window|context limit|too many tokens|longer than the model"
-    r"|prompt is too long",
+    r"|prompt is too long|input is too long",
     re.I,
 )
 _BROKE = re.compile(r"credit balance|insufficient balance|insufficient_quota|billing_hard_limit", re.I)
-_OURS = frozenset({404, 405, 407, 410, 421, 426})
-"""Statuses that blame where or how we asked, and not what the caller wants: no such model or address, a proxy's."""
+_OURS = frozenset({404, 405, 407, 410, 421, 424, 426})
+"""Statuses that blame where or how we asked, and not what the caller wants: no such model or address, a proxy's, what
+failed behind it."""
 _STATUSES: dict[Any, int] = {
     "invalid_request_error": 400,
     "insufficient_quota": 429,
@@ -133,7 +134,7 @@ def _fault(
     status: int, detail: dict[str, Any], deployment: Deployment, profile: Profile, after: float | None
 ) -> UpstreamError:
     provider = deployment.provider
-    raw = detail.get("message")
+    raw = detail.get("message") or detail.get("Message")
     message = clean(raw, deployment.credential) if isinstance(raw, str) and raw else f"status {status}"
     said = f"{provider}: {message}"
     words = f"{message} {detail.get('type')} {detail.get('code')}"

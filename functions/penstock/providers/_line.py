@@ -49,14 +49,13 @@ class Line:
 
     async def post(self, path: str, body: dict[str, Any], call: Call) -> Response:
         """The answer to a document, once its head says 200. Raises ``UpstreamError`` for every other."""
-        target = self._targets.get(path)
-        if target is None:
-            target = self._targets[path] = Target("POST", self._base + path, self._headers)
+        data = write(body)
+        deadline = min(call.deadline, asyncio.get_running_loop().time() + self.deployment.timeout)
         response = await self._client.send(
-            target,
-            write(body),
+            await self._target("POST", path, data, deadline),
+            data,
             request_id=call.request_id,
-            deadline=min(call.deadline, asyncio.get_running_loop().time() + self.deployment.timeout),
+            deadline=deadline,
             connect_timeout=self.deployment.connect_timeout,
         )
         if response.status != 200:
@@ -65,9 +64,8 @@ class Line:
 
     async def get(self, path: str, deadline: float) -> dict[str, Any]:
         """The JSON object at a path."""
-        response = await self._client.request(
-            "GET", self._base + path, headers=self._headers, deadline=deadline, connect_timeout=2.0
-        )
+        target = await self._target("GET", path, b"", deadline)
+        response = await self._client.send(target, b"", deadline=deadline, connect_timeout=2.0)
         if response.status != 200:
             raise await self._fault(response)
         return self.document(await response.read(MAX_LIST))
@@ -85,6 +83,13 @@ class Line:
     def fault(self, status: int, body: bytes) -> UpstreamError:
         """What an error inside of a 200 stands for, were it to come with this status."""
         return fault(status, {}, body, self.deployment, self._profile)
+
+    async def _target(self, method: str, path: str, body: bytes, deadline: float) -> Target:
+        """Where a request goes, with its headers."""
+        target = self._targets.get(path)
+        if target is None:
+            target = self._targets[path] = Target(method, self._base + path, self._headers)
+        return target
 
     async def _fault(self, response: Response) -> UpstreamError:
         try:

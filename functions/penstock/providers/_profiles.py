@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 SAMPLING = frozenset(
@@ -22,7 +23,7 @@ SGLANG = SAMPLING | frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One vendor or engine.
+    """One vendor or engine. ``base_url`` has ``{region}`` where AWS has an address in each.
 
     ``always_stream``: stream upstream and fold the answer for plain callers, because only a closed stream frees the
     engine at once. ``fields``: the body fields it may be sent, all where ``None``. ``busy``: the statuses by which it
@@ -47,6 +48,11 @@ class Profile:
     window: bool = False
     ready: str = ""
 
+    @property
+    def regional(self) -> bool:
+        """Whether there is one in each region of AWS."""
+        return "{region}" in self.base_url
+
 
 PROFILES = {
     profile.name: profile
@@ -66,6 +72,12 @@ PROFILES = {
         Profile("ollama", plug="ollama", port=11434, base_url="http://127.0.0.1:11434", busy=frozenset({429, 503})),
         Profile("infinilm", always_stream=True),
         Profile("anthropic", plug="anthropic", base_url="https://api.anthropic.com", key_env="ANTHROPIC_API_KEY"),
+        Profile(
+            "bedrock",
+            plug="bedrock",
+            base_url="https://bedrock-runtime.{region}.amazonaws.com",
+            key_env="AWS_BEARER_TOKEN_BEDROCK",
+        ),
         Profile("xai", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
         Profile("grok", base_url="https://api.x.ai/v1", key_env="XAI_API_KEY"),
         Profile("groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY"),
@@ -76,3 +88,11 @@ PROFILES = {
         Profile("blackbox", base_url="https://api.blackbox.ai/v1", key_env="BLACKBOX_API_KEY"),
     )
 }
+
+_REGION = re.compile(r"\.([a-z]{2}(?:-[a-z]+)+-\d)\.")
+
+
+def region_in(url: str) -> str:
+    """The region that an address of AWS's names, ``eu-west-1``; empty for another's."""
+    found = _REGION.search(url)
+    return found[1] if found else ""

@@ -147,7 +147,7 @@ class Provider:
     connect_timeout: float = 5.0
     custom_headers: dict[str, str] = field(default_factory=dict)
     cold_start: ColdStart | None = None
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [model if isinstance(model, str) else model.name for model in self.models]

@@ -68,6 +68,8 @@ def test_every_row_can_be_reached() -> None:
         ("mistral", "mistral-large-2411", (2, None, 6)),
         ("groq", "openai/gpt-oss-120b", (0.15, 0.075, 0.6)),
         ("deepseek", "deepseek-v4-pro", (0.435, 0.003625, 0.87)),
+        ("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", (3, 0.3, 15)),
+        ("bedrock", "us.amazon.nova-lite-v1:0", (0.06, 0.015, 0.24)),
     ],
 )
 def test_a_model_and_its_snapshots_have_a_price(

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from penstock.core.json import parse
 from penstock.errors import UpstreamProtocolError
+from penstock.providers import _bedrock_answer as bedrock
 from penstock.providers._anthropic_answer import Events, answer
 from penstock.providers._ollama_answer import Speech, embeddings
 from penstock.schema.request import CHAT, COMPLETIONS
+from tests.wire import bedrock_events
 from tests.wire.test_anthropic import ANSWER
 from tests.wire.test_anthropic_streams import STREAM
 from tests.wire.test_ollama import CALLED, ends, line, says
@@ -88,3 +90,16 @@ def test_lines_of_ollamas(lines: list[Any], texts: list[Any]) -> None:
 def test_vectors_of_ollamas(document: dict[str, Any], packed: bool) -> None:
     with suppress(UpstreamProtocolError):
         assert "data" in embeddings(document, "m", packed=packed)
+
+
+@given(spoiled([document for _, document in bedrock_events.STREAM]))
+def test_events_of_bedrocks(documents: list[Any]) -> None:
+    events = bedrock.Events("chatcmpl-1", "m")
+    kinds = iter([kind for kind, _ in bedrock_events.STREAM])
+    read(documents, lambda document: events.read(next(kinds, "metadata"), document))
+
+
+@given(spoiled(bedrock_events.PLAIN))
+def test_answers_of_bedrocks(document: dict[str, Any]) -> None:
+    with suppress(UpstreamProtocolError):
+        assert bedrock.answer(document, "chatcmpl-1", "m")["choices"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,6 +28,7 @@ from aiodynamo.http.types import Request, RequestFailed, Response
 from aiodynamo.sign import signed_dynamo_request
 from yarl import URL
 
+from penstock.aws import send
 from penstock.errors import StateConflict, StateError, UpstreamError
 from penstock.stores._breaker import Answered, Breaker
 from penstock.stores._items import Item
@@ -92,8 +92,6 @@ class Connection:
         self._budget, self._attempt = BUDGET, ATTEMPT
         self.breaker = Breaker("dynamodb")
         self.clock: Callable[[], float] = time.time
-        # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
-        logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
 
     def table(self, kind: str) -> str:
         """The name of a table."""
@@ -277,18 +275,7 @@ class Connection:
     async def _send(self, request: Request) -> Response:
         """What aiodynamo wants of an HTTP client."""
         assert self._http is not None
-        try:
-            response = await self._http.request(
-                request.method,
-                request.url,
-                headers=list((request.headers or {}).items()),
-                body=request.body or b"",
-                deadline=asyncio.get_running_loop().time() + self._attempt,
-                connect_timeout=CONNECT,
-            )
-            return Response(response.status, await response.read())
-        except UpstreamError as error:
-            raise RequestFailed(error) from error
+        return await send(self._http, request, seconds=self._attempt, connect_timeout=CONNECT)
 
     async def _make_table(self, kind: str) -> None:
         name = self.table(kind)

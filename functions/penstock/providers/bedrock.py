@@ -1,0 +1,165 @@
+"""Amazon Bedrock, outbound: what callers say in OpenAI's words is said to its models in those of Converse.
+
+Requests are signed with the AWS credentials of the process, or carry a Bedrock API key where the provider has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+from urllib.parse import quote
+
+from penstock.aws import Identity
+from penstock.core.fold import read_chunk
+from penstock.core.json import to_json
+from penstock.core.ports import Answer, Call
+from penstock.errors import UpstreamError, UpstreamProtocolError
+from penstock.outbound import HttpClient, Response
+from penstock.providers._bedrock_answer import Events, answer
+from penstock.providers._bedrock_request import converse_request
+from penstock.providers._event_stream import Frames, Message
+from penstock.providers._line import Line, refused, seconds
+from penstock.providers._profiles import PROFILES
+from penstock.providers._signed_line import SignedLine
+from penstock.schema.model import Deployment, ModelCard
+from penstock.schema.request import CHAT
+
+STREAM = "application/vnd.amazon.eventstream"
+_STATUSES = {
+    "validationException": 400,
+    "accessDeniedException": 403,
+    "resourceNotFoundException": 404,
+    "modelTimeoutException": 408,
+    "modelStreamErrorException": 424,
+    "modelErrorException": 424,
+    "throttlingException": 429,
+    "modelNotReadyException": 429,
+    "serviceUnavailableException": 503,
+}
+"""What the kinds of exceptions would be with a status of their own, which a stream cannot give them any more."""
+
+
+def connect(deployment: Deployment, client: HttpClient) -> Bedrock:
+    """A connection to one deployment; does no I/O yet."""
+    return Bedrock(deployment, client)
+
+
+class Bedrock:
+    """One model of Bedrock's, in the region of AWS that the options name."""
+
+    def __init__(self, deployment: Deployment, client: HttpClient) -> None:
+        self._deployment = deployment
+        profile, runtime, identity = PROFILES["bedrock"], deployment.base_url.rstrip("/"), Identity(client)
+
+        def line(base: str) -> Line:
+            if key := deployment.credential:
+                return Line(deployment, client, profile, base, [("authorization", f"Bearer {key.reveal()}")])
+            return SignedLine(deployment, client, profile, base, identity)
+
+        self._line = line(runtime)
+        self._catalogue = line(runtime.replace("bedrock-runtime", "bedrock"))  # another service, where it is AWS's own
+        self._path = f"/model/{quote(deployment.upstream_model, safe='')}"
+
+    async def complete(self, call: Call) -> Answer:
+        """The whole answer."""
+        response = await self._line.post(f"{self._path}/converse", self._body(call), call)
+        told = self._line.document(await response.read())
+        document = answer(told, *self._named(response, call))
+        return Answer(to_json(document), document)
+
+    async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """Batches of chunks as the events come; a stream without ``metadata`` after its end is a cut one."""
+        call.streamed = True
+        response = await self._line.post(f"{self._path}/converse-stream", self._body(call), call)
+        try:
+            kind = response.headers.get("content-type", "")
+            if not kind.startswith(STREAM):
+                raise UpstreamProtocolError(
+                    f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
+                )
+            frames, events, begun = Frames(), Events(*self._named(response, call)), False
+            while not events.done and (data := await response.chunk()):
+                batch, error = self._chunks(frames.feed(data), events)
+                call.payloads += len(batch)
+                if batch and (begun or not error):  # a stream that has not begun moves on as a whole
+                    begun = True
+                    yield batch
+                if error:
+                    raise error
+            if not events.done:
+                raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without its metadata")
+            await self._line.finish(response)
+        finally:
+            response.close()
+
+    async def models(self, deadline: float) -> list[ModelCard]:
+        """The models that speak, by themselves where they are served on demand, and by the profiles of regions."""
+        listed, profiles = await asyncio.gather(
+            self._listed("/foundation-models?byOutputModality=TEXT", "modelSummaries", "modelId", deadline),
+            self._listed(
+                "/inference-profiles?maxResults=1000&type=SYSTEM_DEFINED",
+                *("inferenceProfileSummaries", "inferenceProfileId", deadline),
+            ),
+        )
+        speaking = {entry["modelId"] for entry in listed}
+        cards = [
+            self._card(entry["modelId"], (entry.get("modelLifecycle") or {}).get("startOfLifeTime"))
+            for entry in listed
+            if "ON_DEMAND" in (entry.get("inferenceTypesSupported") or ())
+        ]
+        for entry in profiles:
+            name = entry["inferenceProfileId"]
+            if name.partition(".")[2] in speaking:  # eu.anthropic.claude-…
+                cards.append(self._card(name, entry.get("createdAt")))
+        return cards
+
+    async def _listed(self, path: str, name: str, id: str, deadline: float) -> list[dict[str, Any]]:
+        listed = (await self._catalogue.get(path, deadline)).get(name)
+        if not isinstance(listed, list):
+            raise UpstreamProtocolError(f"{self._deployment.provider} lists no models at {path}")
+        return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get(id), str)]
+
+    def _card(self, id: str, date: Any) -> ModelCard:
+        return ModelCard(
+            id=id,
+            owned_by=self._deployment.provider,
+            provider_type=self._deployment.kind,
+            created=seconds(date),
+            upstream=id,
+        )
+
+    def _body(self, call: Call) -> dict[str, Any]:
+        if call.endpoint != CHAT:
+            raise refused(f"{self._deployment.provider} serves chat completions, and no {call.endpoint}.", "model")
+        return converse_request(call, self._deployment.upstream_model)
+
+    def _named(self, response: Response, call: Call) -> tuple[str, str]:
+        """The answer's id and model, neither of which Bedrock tells in it."""
+        number = response.headers.get("x-amzn-requestid") or call.request_id
+        return f"chatcmpl-{number}", self._deployment.upstream_model
+
+    def _chunks(self, messages: Iterator[Message], events: Events) -> tuple[list[bytes], UpstreamError | None]:
+        """The chunks of some messages, and the failure that ended them, if one did."""
+        batch: list[bytes] = []
+        try:
+            for message in messages:
+                if events.done:
+                    break
+                if error := self._error_in(message):
+                    return batch, error
+                batch += events.read(str(message.headers.get(":event-type")), read_chunk(message.payload))
+        except UpstreamProtocolError as error:
+            return batch, error
+        return batch, None
+
+    def _error_in(self, message: Message) -> UpstreamError | None:
+        """The failure that a message stands for, if it is one of an exception or an error."""
+        match message.headers.get(":message-type"):
+            case "exception":
+                kind = str(message.headers.get(":exception-type"))
+                return self._line.fault(_STATUSES.get(kind, 500), message.payload)
+            case "error":
+                told = {"message": str(message.headers.get(":error-message") or message.headers.get(":error-code"))}
+                return self._line.fault(500, to_json(told))
+        return None
