@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from penstock.errors import UpstreamError
 from tests.wire import gateway as gateways
 from tests.wire.amazon import ENVIRONMENT, REGION, check_request, check_signature, read_signature
 from tests.wire.bedrock_requests import CLAUDE, HELLO, REQUESTS, TOOLS, Body
@@ -314,6 +315,18 @@ async def test_models_are_found(tmp_path: Path, upstream: Upstream) -> None:
         "/foundation-models?byOutputModality=TEXT",
         "/inference-profiles?maxResults=1000&type=SYSTEM_DEFINED",
     }
+
+
+async def test_a_place_is_looked_at_without_a_right_to_list_models(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.script = answering({"Output": {"__type": "UnknownOperationException"}}, 404)
+    async with gateways.serve(tmp_path, provider(upstream)) as gateway:
+        (place,) = await gateway.house.registry.candidates(MODEL)
+        connection = gateway.house.registry.connection(place)
+        await connection.probe(asyncio.get_running_loop().time() + 5)
+        check_signature(upstream.calls[0])
+        upstream.script = answering({"message": "Full."}, 503)
+        with pytest.raises(UpstreamError, match=r"first: Full\."):
+            await connection.probe(asyncio.get_running_loop().time() + 5)
 
 
 async def models(gateway: Gateway) -> Body:

@@ -64,11 +64,21 @@ class Line:
 
     async def get(self, path: str, deadline: float) -> dict[str, Any]:
         """The JSON object at a path."""
-        target = await self._target("GET", path, b"", deadline)
-        response = await self._client.send(target, b"", deadline=deadline, connect_timeout=2.0)
+        response = await self._get(path, deadline)
         if response.status != 200:
             raise await self._fault(response)
         return self.document(await response.read(MAX_LIST))
+
+    async def reach(self, deadline: float) -> None:
+        """Return if somebody answers, whatever he says of a path that he need not know; raise for a 5xx."""
+        response = await self._get("/", deadline)
+        if response.status >= 500:
+            raise await self._fault(response)
+        response.close()
+
+    async def _get(self, path: str, deadline: float) -> Response:
+        target = await self._target("GET", path, b"", deadline)
+        return await self._client.send(target, b"", deadline=deadline, connect_timeout=2.0)
 
     def document(self, body: bytes) -> dict[str, Any]:
         """The JSON object that a 200 holds. Raises ``UpstreamProtocolError`` if it is none."""

@@ -93,6 +93,10 @@ class Bedrock:
         finally:
             response.close()
 
+    async def probe(self, deadline: float) -> None:
+        """It must be there, and we be able to sign: a role that may call models need not be one that may list them."""
+        await self._line.reach(deadline)
+
     async def models(self, deadline: float) -> list[ModelCard]:
         """The models that speak, by themselves where they are served on demand, and by the profiles of regions."""
         listed, profiles = await asyncio.gather(
