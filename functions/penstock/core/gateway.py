@@ -130,6 +130,8 @@ class Gateway:
         await self.router.look_around(candidates)
         places = self.router.order(candidates, request)
         account.tries = Tries(places, request, self._attempts)
+        for place in self.router.passed_over(places):
+            self.warming.wake(place)
         if not (terms := self.limiter.terms(request)):
             return
         try:

@@ -70,6 +70,12 @@ class Router:
         ordered += sorted(busy, key=lambda place: place.busy_until)
         return ordered or sorted(places, key=lambda place: max(place.breaker.opened_until, place.down_until))
 
+    def passed_over(self, ordered: Sequence[Place]) -> list[Place]:
+        """Places that would be tried first if they did not sleep."""
+        now = time.monotonic()
+        sleeping = [place for place in ordered[1:] if place.cold(now)]
+        return [place for place in sleeping if _rank(place, now)[1:] < _rank(ordered[0], now)[1:]]
+
     async def look_around(self, deployments: Sequence[Deployment]) -> None:
         """Learn what other processes know, and get leave to try what was broken; mostly there is nothing to wait for.
         Where there is no choice nobody asks.

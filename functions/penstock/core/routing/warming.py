@@ -72,7 +72,8 @@ class Warming:
         """
         cold = _cold(place)
         began = time.monotonic()
-        end = min(request.deadline, asyncio.get_running_loop().time() + cold.budget)
+        now = asyncio.get_running_loop().time()
+        end = min(request.deadline, now + cold.budget)
         result = "left"
         try:
             await self._wait(place, request, end)
@@ -80,7 +81,7 @@ class Warming:
         except UpstreamTimeout:
             result = "cold"
             place.busy_until = time.monotonic() + SPARED
-            raise
+            raise UpstreamTimeout(_in_vain(place, end - now), provider=place.deployment.provider) from None
         finally:
             WAITS.add(place.deployment.provider, result)
             WAITED.add(place.deployment.provider, n=time.monotonic() - began)
@@ -96,7 +97,7 @@ class Warming:
         waking = self.wake(place)
         while not waking.done():
             if loop.time() >= end:
-                raise UpstreamTimeout(f"{place.deployment.provider} did not wake up in the time that there was")
+                raise UpstreamTimeout("it sleeps")
             if request.comment is not None:
                 request.comment(_words(place))
             await asyncio.wait({waking}, timeout=min(TOLD, end - loop.time()))
@@ -134,7 +135,7 @@ class Warming:
         STARTS.add(place.deployment.provider, "cold")
         place.warming_since = None
         self._router.tell(place.deployment, WARMTH, COLD, AGAIN)
-        raise UpstreamTimeout(f"{place.deployment.provider} did not wake up within {cold.budget:g} s")
+        raise UpstreamTimeout(_in_vain(place, cold.budget))
 
     async def _rouse(self, place: Place, end: float, *, started: bool) -> bool:
         """Send the word that wakes it, once, and look whether it is awake."""
@@ -153,6 +154,10 @@ def _cold(place: Place) -> ColdStart:
     cold = place.deployment.cold_start
     assert cold is not None
     return cold
+
+
+def _in_vain(place: Place, seconds: float) -> str:
+    return f"{place.deployment.provider} did not wake up within {seconds:.3g} s"
 
 
 def _words(place: Place) -> str:
