@@ -29,6 +29,7 @@ from penstock.dialects._exchange import (
     WireRouter,
 )
 from penstock.dialects._openai import error_document, error_headers
+from penstock.dialects._proxy_info import way_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House
 
@@ -116,7 +117,8 @@ class App:
             log.error("%s", error, extra={"request_id": exchange.request_id})
         if exchange.started:
             raise error
-        await exchange.json(error.status, to_json(error_document(error)), error_headers(error))
+        way = way_headers(exchange.request, answered=False) if exchange.request else []
+        await exchange.json(error.status, to_json(error_document(error)), [*error_headers(error), *way])
 
     @cached_property
     def api(self) -> FastAPI:

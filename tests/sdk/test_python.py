@@ -39,6 +39,18 @@ def test_a_plain_answer(client: OpenAI) -> None:
     assert str(answer._request_id).startswith("req_")
 
 
+def test_who_answered_is_told_beside_the_answer(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model=ECHO, messages=HI)
+    assert answer.model_extra
+    info = answer.model_extra["_proxy_info"]
+    assert (info["provider"], info["attempt_number"], info["request_id"]) == ("simulated", 1, answer._request_id)
+    with client.chat.completions.create(model=ECHO, messages=HI, stream=True) as stream:
+        chunks = list(stream)
+    assert ["_proxy_info" in (chunk.model_extra or {}) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    vectors = client.embeddings.create(model=ECHO, input="x")
+    assert (vectors.model_extra or {})["_proxy_info"]["provider"] == "simulated"
+
+
 def test_a_streamed_answer_ends_without_usage_that_nobody_asked_for(client: OpenAI) -> None:
     with client.chat.completions.create(model=ECHO, messages=HI, stream=True) as stream:
         chunks = list(stream)

@@ -177,13 +177,13 @@ async def serve(
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with these providers, ``limits`` and this ``request`` section until the block ends.
 
-    ``credentials`` are variables of its environment.
+    ``credentials`` are variables of its environment. Answers come without ``_proxy_info``, unless a test wants it.
     """
     document = {
         "auth": {"api_keys": [KEY]},
         "limits": limits,
         "logging": {"level": "WARNING", "format": "text"},
-        "request": {"timeout": 20, **request},
+        "request": {"timeout": 20, "proxy_info": False, **request},
         "providers": providers,
     }
     config = folder / "config.yaml"

@@ -215,7 +215,7 @@ class _Account:
     def begin(self, deployment: Deployment) -> Call:
         """A call of this request to the next deployment."""
         request = self.request
-        self.deployment, request.deployment = deployment, deployment.id
+        self.deployment, request.deployment, request.provider = deployment, deployment.id, deployment.provider
         self.reported = self.relay = None
         self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
         return self.call
@@ -246,9 +246,7 @@ class _Account:
         told = "; ".join(f"{attempt.deployment}: {attempt.code}" for attempt in attempts)
         return NoDeploymentAvailable(
             f"No deployment of {self.request.model!r} could answer ({told}).",
-            attempts=tuple(
-                {"deployment": a.deployment, "code": a.code, "seconds": round(a.seconds, 3)} for a in attempts
-            ),
+            attempts=tuple(attempt.told() for attempt in attempts),
             retry_after=self.last.retry_after if self.last else None,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from contextlib import aclosing
 from typing import Any
@@ -15,11 +14,9 @@ from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch, stopping
+from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
-
-MAX_DROPPED = 50
-_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def error_document(error: PenstockError) -> dict[str, Any]:
@@ -64,6 +61,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
         house = exchange.house
         caller = await house.keyring.authenticate(presented_key(exchange))
         document = await read_body(exchange, body)
+        bounds, began = house.settings.document.request, asyncio.get_running_loop().time()
         request = exchange.request = Request(
             id=exchange.request_id,
             endpoint=endpoint,
@@ -71,18 +69,19 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             body=document,
             stream=document.get("stream") is True and endpoint != EMBEDDINGS,
             caller=caller,
-            deadline=asyncio.get_running_loop().time() + house.settings.document.request.timeout,
+            deadline=began + bounds.timeout,
             address=caller_address(exchange),
             size=exchange.size,
         )
         try:
             with exchange.watched() as watch:
                 if request.stream:
-                    await _stream(exchange, request, watch)
+                    await _stream(exchange, request, watch, LastChunk(request, began) if bounds.proxy_info else None)
                 else:
                     answer = await house.gateway.complete(request)
                     await house.gateway.settled(request)
-                    await exchange.json(200, answer, told(request))
+                    told = with_info(answer, request, began) if bounds.proxy_info else answer
+                    await exchange.json(200, told, way_headers(request))
         except ClientLeft:
             await house.gateway.settled(request)
             raise
@@ -91,26 +90,14 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
     return handle
 
 
-def told(request: Request) -> RawHeaders:
-    """Headers that say who answered, after how many attempts, and which fields it does not know."""
-    headers = [
-        (b"x-penstock-deployment", request.deployment.encode("latin-1", "replace")),
-        (b"x-penstock-attempts", b"%d" % (len(request.attempts) + 1)),
-    ]
-    if request.dropped:
-        named = (name if _TOKEN.fullmatch(name) else "?" for name in request.dropped[:MAX_DROPPED])
-        headers.append((b"x-penstock-dropped", ",".join(named).encode()))
-    return headers
-
-
-async def _stream(exchange: Exchange, request: Request, watch: Watch) -> None:
+async def _stream(exchange: Exchange, request: Request, watch: Watch, last: LastChunk | None) -> None:
     house = exchange.house
-    events = EventStream(exchange, house.settings.document.request.ping_interval, lambda: told(request))
+    events = EventStream(exchange, house.settings.document.request.ping_interval, lambda: way_headers(request))
     request.comment = events.comment
     try:
         async with aclosing(house.gateway.stream(request)) as batches:
             async for batch in batches:
-                await events.send(batch)
+                await events.send(last.see(batch) if last else batch)
         await events.end()
     except PenstockError as error:
         if not exchange.started:

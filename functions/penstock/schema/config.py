@@ -94,12 +94,16 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds of one request: time for all attempts together, bytes of its body, attempts, silence between pings."""
+    """Bounds of one request: time for all attempts together, bytes of its body, attempts, silence between pings.
+
+    With ``proxy_info`` an answer says in ``_proxy_info`` who gave it.
+    """
 
     timeout: float = 300.0
     max_body_bytes: int = 20 * 1024 * 1024
     attempts: int = 3
     ping_interval: float = 15.0
+    proxy_info: bool = True
 
     def __post_init__(self) -> None:
         _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")

@@ -24,6 +24,10 @@ class Attempt:
     message: str
     seconds: float
 
+    def told(self) -> dict[str, Any]:
+        """What callers are told of it."""
+        return {"deployment": self.deployment, "code": self.code, "seconds": round(self.seconds, 3)}
+
 
 @dataclass(slots=True)
 class Request:
@@ -46,6 +50,7 @@ class Request:
     size: int = 0
     comment: Callable[[str], None] | None = None
     deployment: str = ""
+    provider: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     dropped: tuple[str, ...] = ()
     cap: int | None = None

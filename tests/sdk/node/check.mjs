@@ -28,6 +28,14 @@ const sentences = {
     assert.equal(answer.model, model);
     assert.match(answer._request_id, /^req_/);
   },
+  async 'who answered, beside the answer'() {
+    const answer = await ask();
+    assert.equal(answer._proxy_info.provider, 'simulated');
+    assert.equal(answer._proxy_info.request_id, answer._request_id);
+    const chunks = await collect(await ask({ stream: true }));
+    assert.deepEqual(chunks.flatMap((chunk) => chunk._proxy_info?.provider ?? []), ['simulated']);
+    assert.ok(chunks.at(-1)._proxy_info);
+  },
   async 'a streamed answer'() {
     const chunks = await collect(await ask({ stream: true }));
     assert.equal(chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join(''), said);
