@@ -57,7 +57,7 @@ async def test_a_whole_answer_says_who_gave_it(gateway: Gateway, upstream: Upstr
 
 @told
 async def test_the_bytes_before_it_are_the_engines_own(gateway: Gateway, upstream: Upstream) -> None:
-    body = b'{ "model" : "public-1", "choices" : [ {"index":0, "finish_reason":"stop", "message":{"content":"}"}} ], "x" : 1.50 }'
+    body = b'{ "model" : "public-1", "choices" : [ {"finish_reason":"stop", "message":{"content":"}"}} ], "x" : 1.50 }'
     upstream.script = answering(body + b" \r\n")
     reply = await gateway.plain()
     assert reply.body.startswith(body[:-1] + b',"_proxy_info":{"provider":"first",')
@@ -67,7 +67,7 @@ async def test_the_bytes_before_it_are_the_engines_own(gateway: Gateway, upstrea
 @told
 @pytest.mark.parametrize(("path", "body", "answer"), [
     ("/v1/embeddings", {"input": "x"}, {"object": "list", "model": MODEL, "data": [{"embedding": [0.5]}]}),
-    ("/v1/completions", {"prompt": "x"}, {"model": MODEL, "choices": [{"index": 0, "text": "!", "finish_reason": "stop"}]}),
+    ("/v1/completions", {"prompt": "x"}, {"model": MODEL, "choices": [{"text": "!", "finish_reason": "stop"}]}),
 ])  # fmt: skip
 async def test_it_is_in_every_kind_of_answer(
     gateway: Gateway, upstream: Upstream, path: str, body: dict[str, Any], answer: Document
