@@ -60,7 +60,8 @@ class Trouble(Exception):
 class Place:
     """Where the agent stands: its gateway, its engine as it reaches it, and as the gateway does.
 
-    ``drain_within`` is in seconds: so long it waits at most for the engine's last call.
+    ``drain_within`` is in seconds: so long it waits at most for the engine's last call. ``launcher`` is the process
+    that keeps engine and agent, if one does: an agent that has outlived both ends.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Place:
     url: str
     models: tuple[str, ...] = ()
     drain_within: float = 300.0
+    launcher: int = 0
     secret: str = field(default="", repr=False)
     engine_key: str = field(default="", repr=False)
 
@@ -125,6 +127,8 @@ class Agent:
         """See how the engine is, and tell the gateway what it does not know."""
         status, _ = self._engine("/ready")
         if status != 200:
+            if status == NOBODY and self._place.launcher not in (0, os.getppid()):
+                self.leave()
             if self._registered:
                 self._withdraw()
                 self._registered = False
@@ -329,8 +333,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--model", action="append", default=[], help="a public model name; default: the engine's own")
     parser.add_argument("--drain-within", type=float, default=300.0, metavar="SECONDS", help="wait no longer (300)")
     parser.add_argument("--leave", action="store_true", help="drain at once, for a worker whose agent has died")
+    parser.add_argument(
+        "--launcher", type=int, default=0, metavar="PID", help="end once this parent and the engine have"
+    )
     given = parser.parse_args(words)
-    more = {"models": tuple(given.model), "drain_within": given.drain_within}
+    more = {"models": tuple(given.model), "drain_within": given.drain_within, "launcher": given.launcher}
     try:
         agent = Agent(place_of(given.gateway, given.engine, given.url, given.id, **more))
     except ValueError as error:

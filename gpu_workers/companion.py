@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from asyncio.subprocess import Process
 from pathlib import Path
@@ -87,4 +88,4 @@ def beside(engine: str, gateway: str, url: str | None, id: str | None, drain_wit
     except ValueError as error:
         raise LaunchError(str(error)) from None
     where = ("--gateway", place.gateway, "--engine", place.engine, "--url", place.url)
-    return Spokesman(*where, "--id", place.id, "--drain-within", str(drain_within))
+    return Spokesman(*where, "--id", place.id, "--drain-within", str(drain_within), "--launcher", str(os.getpid()))

@@ -18,6 +18,7 @@ from tests.gpu_workers.launched import KEY, Launched
 
 pytestmark = pytest.mark.timeout(120)
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, which Linux has")
 SECRET = "canary-fleet-secret"
 CONFIG = "auth: {api_keys: [test-key]}\nlimits: {enabled: false}\nproviders: []\n"
 CALLER = {"authorization": f"Bearer {KEY}"}
@@ -97,13 +98,25 @@ def test_where_the_agent_cannot_leave_another_does(launched: Launched, gateway: 
     assert launched.ended() == 0
 
 
+@ON_LINUX
+def test_an_agent_goes_on_without_its_launcher_and_ends_with_the_engine(launched: Launched, gateway: Server) -> None:
+    [agent], engine = agents_of(launched), launched.ready_line["engine_pid"]
+    launched.process.kill()
+    launched.process.wait()
+    lease = worker(gateway)["lease_until"]
+    wait_for(lambda: worker(gateway)["lease_until"] > lease, "another heartbeat", 30)
+    os.kill(engine, signal.SIGKILL)
+    wait_for(lambda: state(gateway) == "draining", "the gateway to be told", 10)
+    wait_for(lambda: not Path(f"/proc/{agent}").exists(), "the agent to end", 10)
+
+
 def test_an_engine_that_dies_is_taken_out_at_once(launched: Launched, gateway: Server) -> None:
     os.kill(launched.ready_line["engine_pid"], signal.SIGKILL)
     wait_for(lambda: state(gateway) == "draining", "the gateway to be told", 10)
     assert launched.ended() == 128 + signal.SIGKILL
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which Linux has")
+@ON_LINUX
 def test_the_secret_of_the_fleet_is_the_agent_s_alone(launched: Launched) -> None:
     with open(f"/proc/{launched.ready_line['engine_pid']}/environ", encoding="utf-8") as given:
         assert SECRET not in given.read()
