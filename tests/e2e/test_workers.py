@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.engine import Engine
-from tests.e2e.server import KEY, ROOT, Server, chat, environment, wait_for
+from tests.e2e.fleet import CONFIG, SECRET, agent, registered_at, states, workers
+from tests.e2e.server import KEY, Server, chat, wait_for
 
 pytestmark = pytest.mark.timeout(180)
-
-SECRET = "a-secret-of-the-fleet"
-CONFIG = "auth: {api_keys: [test-key]}\nlimits: {enabled: false}\nproviders: []\n"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path, CONFIG, PENSTOCK_FLEET_SECRET=SECRET) as started:
+    with Server(tmp_path, CONFIG, PENSTOCK_FLEET_SECRET=SECRET, PENSTOCK_ENGINE_API_KEY="engine-key") as started:
         yield started
-
-
-@contextmanager
-def agent(server: Server, engine: Engine, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent of an engine, as it is started beside a real one."""
-    command = [sys.executable, str(ROOT / "gpu_workers" / "agent.py")]
-    command += ["--gateway", server.url, "--engine", engine.url, "--id", name]
-    with open(server.folder / f"{name}.txt", "wb") as log:
-        process = subprocess.Popen(command, env=environment(PENSTOCK_FLEET_SECRET=SECRET), stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def ask(server: Server) -> tuple[int, str]:
@@ -47,13 +28,8 @@ def ask(server: Server) -> tuple[int, str]:
     return answer.status_code, answer.json()["choices"][0]["message"]["content"] if answer.status_code == 200 else ""
 
 
-def states(server: Server) -> dict[str, str]:
-    with server.client() as client:
-        return {worker["id"]: worker["state"] for worker in client.get("/v1/workers").json()["data"]}
-
-
 def test_a_worker_is_there_once_its_engine_is_ready(server: Server) -> None:
-    with Engine() as engine, agent(server, engine, "gpu-1"):
+    with Engine() as engine, agent(server, engine.url, "gpu-1"):
         assert ask(server)[0] == 404
         engine.ready.set()
         wait_for(lambda: states(server) == {"gpu-1": "ready"}, "the worker to register")
@@ -63,7 +39,7 @@ def test_a_worker_is_there_once_its_engine_is_ready(server: Server) -> None:
         )
         with server.client() as client:
             assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["llama"]
-            [worker] = client.get("/v1/workers").json()["data"]
+        worker = workers(server)["gpu-1"]
         assert worker["engine_version"] == "0.5.23"
         assert worker["load"]["capacity"] == 8
 
@@ -72,7 +48,7 @@ def test_draining_loses_no_call(server: Server) -> None:
     with Engine() as one, Engine() as two, ThreadPoolExecutor(8) as pool:
         for engine in (one, two):
             engine.ready.set()
-        with agent(server, one, "gpu-1") as leaving, agent(server, two, "gpu-2"):
+        with agent(server, one.url, "gpu-1") as leaving, agent(server, two.url, "gpu-2"):
             wait_for(lambda: states(server) == {"gpu-1": "ready", "gpu-2": "ready"}, "both to register")
             wait_for(lambda: ask(server)[0] == 200, "them to be used")
             one.go.clear()
@@ -96,10 +72,10 @@ def test_a_killed_worker_is_gone_when_its_lease_is_over_and_its_calls_move_on(se
         two.ready.set()
         with Engine() as one:
             one.ready.set()
-            with agent(server, one, "gpu-1"), agent(server, two, "gpu-2"):
+            with agent(server, one.url, "gpu-1"), agent(server, two.url, "gpu-2"):
                 wait_for(lambda: states(server) == {"gpu-1": "ready", "gpu-2": "ready"}, "both to register")
                 wait_for(lambda: ask(server)[0] == 200, "them to be used")
-        with agent(server, two, "gpu-2"):
+        with agent(server, two.url, "gpu-2"):
             assert {ask(server) for _ in range(10)} == {(200, two.url)}, "a dead engine's calls go to the living"
             wait_for(lambda: states(server)["gpu-1"] == "gone", "the lease to be over", 60)
 
@@ -107,7 +83,7 @@ def test_a_killed_worker_is_gone_when_its_lease_is_over_and_its_calls_move_on(se
 def test_an_engine_that_ends_is_taken_out_at_once_and_comes_back_by_itself(server: Server) -> None:
     with Engine() as engine:
         engine.ready.set()
-        with agent(server, engine, "gpu-1"):
+        with agent(server, engine.url, "gpu-1"):
             wait_for(lambda: states(server) == {"gpu-1": "ready"}, "the worker to register")
             engine.ready.clear()
             wait_for(lambda: states(server) == {"gpu-1": "draining"}, "an engine that is not ready to be taken out", 10)
@@ -123,7 +99,7 @@ def test_an_engine_that_ends_is_taken_out_at_once_and_comes_back_by_itself(serve
 def test_an_agent_may_die_and_be_replaced_under_load(server: Server) -> None:
     with Engine() as engine, ThreadPoolExecutor(8) as pool:
         engine.ready.set()
-        with agent(server, engine, "gpu-1") as first:
+        with agent(server, engine.url, "gpu-1") as first:
             wait_for(lambda: states(server) == {"gpu-1": "ready"}, "the worker to register")
             wait_for(lambda: ask(server)[0] == 200, "it to be used")
             engine.go.clear()
@@ -134,15 +110,8 @@ def test_an_agent_may_die_and_be_replaced_under_load(server: Server) -> None:
             engine.go.set()
             alone = [pool.submit(ask, server) for _ in range(20)]
             assert [call.result() for call in begun + alone] == [(200, engine.url)] * 24
-            registered = generation(server)
-            with agent(server, engine, "gpu-1"):
-                wait_for(lambda: generation(server) != registered, "the new agent to register")
+            registered = registered_at(server, "gpu-1")
+            with agent(server, engine.url, "gpu-1"):
+                wait_for(lambda: registered_at(server, "gpu-1") != registered, "the new agent to register")
                 assert states(server) == {"gpu-1": "ready"}
                 assert [ask(server) for _ in range(5)] == [(200, engine.url)] * 5
-
-
-def generation(server: Server) -> float:
-    """When the worker was registered last: a new agent does it anew."""
-    with server.client() as client:
-        [worker] = client.get("/v1/workers").json()["data"]
-    return float(worker["registered_at"])

@@ -8,19 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.fleet import CONFIG, SECRET, registered_at, states, workers
 from tests.e2e.server import Server, wait_for
 from tests.gpu_workers.launched import KEY, Launched
 
 pytestmark = pytest.mark.timeout(120)
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, which Linux has")
-SECRET = "canary-fleet-secret"
-CONFIG = "auth: {api_keys: [test-key]}\nlimits: {enabled: false}\nproviders: []\n"
 CALLER = {"authorization": f"Bearer {KEY}"}
 SING = {"messages": [{"role": "user", "content": "sing"}], "stream": True}
 
@@ -29,7 +27,7 @@ SING = {"messages": [{"role": "user", "content": "sing"}], "stream": True}
 def gateway(tmp_path: Path) -> Iterator[Server]:
     folder = tmp_path / "gateway"
     folder.mkdir()
-    with Server(folder, CONFIG, PENSTOCK_FLEET_SECRET=SECRET) as server:
+    with Server(folder, CONFIG, PENSTOCK_FLEET_SECRET=SECRET, PENSTOCK_ENGINE_API_KEY=KEY) as server:
         yield server
 
 
@@ -42,15 +40,8 @@ def launched(tmp_path: Path, gateway: Server) -> Iterator[Launched]:
         yield launch
 
 
-def worker(gateway: Server) -> dict[str, Any]:
-    """The one worker that there is; empty before."""
-    with gateway.client() as client:
-        found: list[dict[str, Any]] = client.get("/v1/workers").json()["data"]
-    return found[0] if found else {}
-
-
-def state(gateway: Server) -> str:
-    return str(worker(gateway).get("state"))
+def state(gateway: Server) -> str | None:
+    return states(gateway).get("gpu-1")
 
 
 def agents_of(launch: Launched) -> list[int]:
@@ -61,7 +52,7 @@ def agents_of(launch: Launched) -> list[int]:
 
 
 def test_the_gateway_hears_of_the_engine(launched: Launched, gateway: Server) -> None:
-    told = worker(gateway)
+    told = workers(gateway)["gpu-1"]
     assert (told["id"], told["url"], told["models"]) == ("gpu-1", launched.url, ["fake"])
 
 
@@ -82,9 +73,9 @@ def test_on_a_signal_the_gateway_stops_first_and_the_engine_is_told_when_it_is_d
 
 
 def test_an_agent_that_is_killed_is_started_again(launched: Launched, gateway: Server) -> None:
-    [agent], registered = agents_of(launched), worker(gateway)["registered_at"]
+    [agent], registered = agents_of(launched), registered_at(gateway, "gpu-1")
     os.kill(agent, signal.SIGKILL)
-    wait_for(lambda: worker(gateway)["registered_at"] > registered, "another agent to register", 30)
+    wait_for(lambda: registered_at(gateway, "gpu-1") > registered, "another agent to register", 30)
     assert state(gateway) == "ready"
     assert agents_of(launched) != [agent]
     assert "the agent ended with status -9, and is started again" in launched.err
@@ -103,8 +94,8 @@ def test_an_agent_goes_on_without_its_launcher_and_ends_with_the_engine(launched
     [agent], engine = agents_of(launched), launched.ready_line["engine_pid"]
     launched.process.kill()
     launched.process.wait()
-    lease = worker(gateway)["lease_until"]
-    wait_for(lambda: worker(gateway)["lease_until"] > lease, "another heartbeat", 30)
+    lease = workers(gateway)["gpu-1"]["lease_until"]
+    wait_for(lambda: workers(gateway)["gpu-1"]["lease_until"] > lease, "another heartbeat", 30)
     os.kill(engine, signal.SIGKILL)
     wait_for(lambda: state(gateway) == "draining", "the gateway to be told", 10)
     wait_for(lambda: not Path(f"/proc/{agent}").exists(), "the agent to end", 10)
