@@ -3,40 +3,87 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request, Response
 
 from penstock import __version__
+from penstock.core.routing.condition import DEGRADED, HEALTHY, UNHEALTHY, condition
+from penstock.core.routing.place import Place
 from penstock.dialects._address import is_trusted
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here
 from penstock.errors import StateError
+from penstock.house import House
 
 router = LazyRouter()
+
+SCORES = {HEALTHY: 100.0, DEGRADED: 50.0, UNHEALTHY: 0.0}
 
 
 @router.get("/health", summary="Whether this gateway can work")
 async def health(house: Here, request: Request, response: Response) -> dict[str, Any]:
-    """``healthy``, or ``unhealthy`` with status 503 while the store cannot answer."""
+    """``healthy``; ``degraded`` while a provider is not; ``unhealthy``, with status 503, while the store is away."""
     began = time.perf_counter()
     try:
         await house.store.ping()
         house.ledger.check()
-        status = "healthy"
+        by_provider = await _by_provider(house)
     except StateError:
-        status, response.status_code = "unhealthy", 503
+        response.status_code = 503
+        by_provider = None
+    conditions = {name: condition(places) for name, places in (by_provider or {}).items()}
+    status = UNHEALTHY if by_provider is None else DEGRADED if {*conditions.values()} - {HEALTHY} else HEALTHY
     shown: dict[str, Any] = {"status": status, "version": __version__}
     if house.settings.document.auth.mode == "none" or is_trusted(request.scope["penstock.exchange"]):
-        models = [card.id for card in await house.registry.cards()] if status == "healthy" else []
-        now = time.time()
-        shown |= {
-            "router": "running",
-            "timestamp": now,
-            "timestamp_iso": datetime.fromtimestamp(now, UTC).isoformat(),
-            "response_time": time.perf_counter() - began,
-            "available_models": models,
-            "model_loaded": bool(models),
-        }
+        shown |= _details(house, by_provider or {}, conditions)
+        shown |= {"health_score": _score(status, conditions), "response_time": time.perf_counter() - began}
     return shown
+
+
+async def _by_provider(house: House) -> dict[str, list[Place]]:
+    found: dict[str, list[Place]] = {}
+    for deployment in await house.registry.places():
+        found.setdefault(deployment.provider, []).append(house.gateway.router.place(deployment))
+    return found
+
+
+def _score(status: str, conditions: dict[str, str]) -> float:
+    """Of 100 points: nothing without the store, else the mean of the providers."""
+    if status == UNHEALTHY or not conditions:
+        return SCORES[status]
+    return round(sum(SCORES[each] for each in conditions.values()) / len(conditions), 1)
+
+
+def _details(house: House, by_provider: dict[str, list[Place]], conditions: dict[str, str]) -> dict[str, Any]:
+    """What the documents of all earlier systems show; ``redis_connected`` is of a cache that is not configured."""
+    from penstock.dialects._machine import machine  # noqa: PLC0415 - nobody pays for it who does not ask
+
+    now = time.time()
+    serving = [
+        place.deployment for name, places in by_provider.items() if conditions[name] != UNHEALTHY for place in places
+    ]
+    first = min(serving, key=lambda deployment: deployment.priority, default=None)
+    models = sorted({deployment.model for deployment in serving})
+    counts = Counter(conditions.values())
+    disabled = sum(not provider.enabled for provider in house.settings.document.providers or ())
+    return {
+        "router": "running",
+        "timestamp": now,
+        "timestamp_iso": datetime.fromtimestamp(now, UTC).isoformat(),
+        "healthy_services": f"{len(conditions) - counts[UNHEALTHY]}/{len(conditions)}",
+        "backend": first.kind if first else None,
+        "model": first.model if first else None,
+        "available_models": models,
+        "model_loaded": bool(models),
+        "redis_connected": None,
+        "providers": {
+            "total": len(conditions) + disabled,
+            **{word: counts[word] for word in (HEALTHY, DEGRADED, UNHEALTHY)},
+            "disabled": disabled,
+        },
+        "system": machine(),
+        "alerts": {"active": 0, "critical": 0, "warning": 0},
+    }

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from penstock.core.routing.condition import UNHEALTHY, condition
 from penstock.core.routing.place import Place
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Inference
 from penstock.house import House
-from penstock.schema.notice import CLOSED, OPEN
 
 router = LazyRouter(tags=["registry"])
-
-HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
 
 @router.post("/v1/registry/refresh", summary="Look for models and hardware again")
@@ -57,7 +55,7 @@ async def services(house: Here, caller: Inference) -> dict[str, Any]:
         {
             "name": name,
             "url": places[0].deployment.base_url,
-            "healthy": _status(places) != UNHEALTHY,
+            "healthy": condition(places) != UNHEALTHY,
             "models": sorted({place.deployment.model for place in places}),
         }
         for name, places in found.items()
@@ -72,7 +70,7 @@ async def stats(house: Here, caller: Inference) -> dict[str, Any]:
     listed = [
         {
             "name": name,
-            "healthy": _status(places) != UNHEALTHY,
+            "healthy": condition(places) != UNHEALTHY,
             "request_count": sum(place.calls for place in places),
             "error_count": sum(place.failures for place in places),
             "response_time": _mean([place.seconds for place in places]),
@@ -95,20 +93,12 @@ def _provider(name: str, places: list[Place]) -> dict[str, Any]:
     return {
         "name": name,
         "type": deployment.kind,
-        "status": _status(places),
+        "status": condition(places),
         "enabled": True,
         "forced": deployment.forced,
         "priority": deployment.priority,
         "models": sorted({place.deployment.model for place in places}),
     }
-
-
-def _status(places: list[Place]) -> str:
-    """``unhealthy`` when every breaker is open, ``degraded`` when one is not closed."""
-    states = [place.breaker.state(time.monotonic()) for place in places]
-    if all(state == OPEN for state in states):
-        return UNHEALTHY
-    return HEALTHY if all(state == CLOSED for state in states) else DEGRADED
 
 
 def _mean(seconds: list[float | None]) -> float | None:
