@@ -55,6 +55,10 @@ class Frames:
             end = _PRELUDE.size + headers
             yield Message(_headers(frame[_PRELUDE.size : end]), frame[end:-4])
 
+    def last(self) -> Iterator[Message]:
+        """Nothing: a part of a frame says nothing."""
+        return iter(())
+
 
 def _headers(data: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ from penstock.errors import InvalidRequest, UpstreamError, UpstreamProtocolError
 from penstock.outbound import Headers, HttpClient, Response, Target
 from penstock.providers._faults import fault
 from penstock.providers._profiles import Profile
-from penstock.schema.model import Deployment
+from penstock.providers._relay import Opened
+from penstock.schema.model import Deployment, ModelCard
 
 MAX_ERROR = 64 * 1024
 MAX_LIST = 4 * 1024 * 1024
@@ -45,7 +47,7 @@ class Line:
         own = {name.lower() for name, _ in deployment.headers}
         common = [("content-type", "application/json"), ("accept-encoding", "identity"), *headers]
         self._headers = (*(pair for pair in common if pair[0] not in own), *deployment.headers)
-        self._targets: dict[str, Target] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
 
     async def post(self, path: str, body: dict[str, Any], call: Call) -> Response:
         """The answer to a document, once its head says 200. Raises ``UpstreamError`` for every other."""
@@ -59,26 +61,71 @@ class Line:
             connect_timeout=self.deployment.connect_timeout,
         )
         if response.status != 200:
-            raise await self._fault(response)
+            raise await self.failure(response)
         return response
+
+    async def relay(self, call: Call, begin: Callable[[Call], Awaitable[Opened]]) -> AsyncGenerator[list[bytes], None]:
+        """Batches of chunks of the stream that ``begin`` asks for, as they come. Raises ``UpstreamError``."""
+        call.streamed = True
+        response, cutter, reader, end = await begin(call)
+        try:
+            while not reader.done:
+                data = await response.chunk()
+                batch, error = reader.read(cutter.feed(data) if data else cutter.last())
+                call.payloads = reader.count
+                if batch:
+                    yield batch
+                if error:
+                    raise error
+                if not data and not reader.done:
+                    raise UpstreamProtocolError(f"{self.deployment.provider} ended the stream without {end}")
+            await _finish(response)
+        finally:
+            response.close()
+
+    async def expect(self, response: Response, kind: str, judge: Callable[[Any], UpstreamError | None]) -> None:
+        """Raise unless a 200 is a stream of this kind: its own error, where ``judge`` finds that it is one."""
+        found = response.headers.get("content-type", "")
+        if found.startswith(kind):
+            return
+        try:
+            document = parse(await response.read(MAX_ERROR))
+        except (ValueError, UpstreamProtocolError):
+            document = None
+        error = judge(document) if isinstance(document, dict) else None
+        raise error or UpstreamProtocolError(
+            f"{self.deployment.provider} answered a stream with content type {found or 'none'}"
+        )
 
     async def get(self, path: str, deadline: float) -> dict[str, Any]:
         """The JSON object at a path."""
-        response = await self._get(path, deadline)
+        response = await self.look(path, deadline)
         if response.status != 200:
-            raise await self._fault(response)
+            raise await self.failure(response)
         return self.document(await response.read(MAX_LIST))
 
-    async def reach(self, deadline: float) -> None:
-        """Return if somebody answers, whatever he says of a path that he need not know; raise for a 5xx."""
-        response = await self._get("/", deadline)
-        if response.status >= 500:
-            raise await self._fault(response)
-        response.close()
-
-    async def _get(self, path: str, deadline: float) -> Response:
+    async def look(self, path: str, deadline: float) -> Response:
+        """The answer at a path, whatever its status."""
         target = await self._target("GET", path, b"", deadline)
-        return await self._client.send(target, b"", deadline=deadline, connect_timeout=2.0)
+        return await self._client.send(target, b"", deadline=deadline, connect_timeout=self.deployment.connect_timeout)
+
+    async def listed(self, path: str, field: str, key: str, deadline: float) -> list[dict[str, Any]]:
+        """The entries of a list of models at a path that have a name, their ``key``."""
+        entries = (await self.get(path, deadline)).get(field)
+        if not isinstance(entries, list):
+            raise UpstreamProtocolError(f"{self.deployment.provider} lists no models at {path}")
+        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get(key), str)]
+
+    def card(self, name: str, created: int, window: Any = None) -> ModelCard:
+        """What is told of a model that the provider lists."""
+        return ModelCard(
+            id=name,
+            owned_by=self.deployment.provider,
+            provider_type=self.deployment.kind,
+            created=created,
+            upstream=name,
+            context_window=window if isinstance(window, int) else None,
+        )
 
     def document(self, body: bytes) -> dict[str, Any]:
         """The JSON object that a 200 holds. Raises ``UpstreamProtocolError`` if it is none."""
@@ -96,22 +143,24 @@ class Line:
 
     async def _target(self, method: str, path: str, body: bytes, deadline: float) -> Target:
         """Where a request goes, with its headers."""
-        target = self._targets.get(path)
+        target = self._targets.get((method, path))
         if target is None:
-            target = self._targets[path] = Target(method, self._base + path, self._headers)
+            target = self._targets[method, path] = Target(method, self._base + path, self._headers)
         return target
 
-    async def _fault(self, response: Response) -> UpstreamError:
+    async def failure(self, response: Response) -> UpstreamError:
+        """What an answer stands for whose status is none of a success."""
         try:
             detail = await response.read(MAX_ERROR)
         except UpstreamProtocolError:
             detail = b""
         return fault(response.status, response.headers, detail, self.deployment, self._profile)
 
-    async def finish(self, response: Response) -> None:
-        """Read what little follows a stream's last event, so that the connection can be used again."""
-        try:
-            async with asyncio.timeout(0.05):
-                await response.read(1024)
-        except (TimeoutError, UpstreamProtocolError, UpstreamUnavailable):
-            response.close()
+
+async def _finish(response: Response) -> None:
+    """Read what little follows a stream's last piece, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(0.05):
+            await response.read(1024)
+    except (TimeoutError, UpstreamProtocolError, UpstreamUnavailable):
+        response.close()

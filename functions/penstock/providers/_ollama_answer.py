@@ -38,7 +38,7 @@ class Lines:
         self._parts, self._size = [rest], len(rest)
         return [line for line in lines if line.strip()]
 
-    def rest(self) -> list[bytes]:
+    def last(self) -> list[bytes]:
         """The line that the stream ended in, without a mark of its end, if there is one."""
         line = b"".join(self._parts)
         return [line] if line.strip() else []

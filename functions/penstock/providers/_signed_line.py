@@ -44,7 +44,8 @@ class SignedLine(Line):
         signed = signature(method, url, {}, body, key=key, **self._place, at=datetime.now(UTC))
         return Target(method, url, (*self._headers, *signed))
 
-    async def _fault(self, response: Response) -> UpstreamError:
+    async def failure(self, response: Response) -> UpstreamError:
+        """What a refusal stands for; one of a key that has become stale has it fetched anew."""
         if response.headers.get("x-amzn-errortype", "").startswith(_STALE):
             self._identity.forget()
-        return await super()._fault(response)
+        return await super().failure(response)

@@ -6,7 +6,7 @@ Requests are signed with the AWS credentials of the process, or carry a Bedrock 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
 
@@ -14,18 +14,20 @@ from penstock.aws import Identity
 from penstock.core.fold import read_chunk
 from penstock.core.json import to_json
 from penstock.core.ports import Answer, Call
-from penstock.errors import UpstreamError, UpstreamProtocolError
+from penstock.errors import UpstreamError
 from penstock.outbound import HttpClient, Response
 from penstock.providers._bedrock_answer import Events, answer
 from penstock.providers._bedrock_request import converse_request
 from penstock.providers._event_stream import Frames, Message
 from penstock.providers._line import Line, refused, seconds
 from penstock.providers._profiles import PROFILES
+from penstock.providers._relay import Opened, Translator
 from penstock.providers._signed_line import SignedLine
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT
 
 STREAM = "application/vnd.amazon.eventstream"
+PROFILES_OF_AWS = "/inference-profiles?maxResults=1000&type=SYSTEM_DEFINED"
 _STATUSES = {
     "validationException": 400,
     "accessDeniedException": 403,
@@ -68,70 +70,47 @@ class Bedrock:
         document = answer(told, *self._named(response, call))
         return Answer(to_json(document), document)
 
-    async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+    def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """Batches of chunks as the events come; a stream without ``metadata`` after its end is a cut one."""
-        call.streamed = True
+        return self._line.relay(call, self._begin)
+
+    async def _begin(self, call: Call) -> Opened:
         response = await self._line.post(f"{self._path}/converse-stream", self._body(call), call)
-        try:
-            kind = response.headers.get("content-type", "")
-            if not kind.startswith(STREAM):
-                raise UpstreamProtocolError(
-                    f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
-                )
-            frames, events, begun = Frames(), Events(*self._named(response, call)), False
-            while not events.done and (data := await response.chunk()):
-                batch, error = self._chunks(frames.feed(data), events)
-                call.payloads += len(batch)
-                if batch and (begun or not error):  # a stream that has not begun moves on as a whole
-                    begun = True
-                    yield batch
-                if error:
-                    raise error
-            if not events.done:
-                raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without its metadata")
-            await self._line.finish(response)
-        finally:
-            response.close()
+        await self._line.expect(response, STREAM, lambda _: None)
+        events = Events(*self._named(response, call))
+
+        def translate(message: Message) -> list[bytes]:
+            if error := self._error_in(message):
+                raise error
+            return events.read(str(message.headers.get(":event-type")), read_chunk(message.payload))
+
+        return Opened(response, Frames(), Translator(events, translate), "its metadata")
 
     async def probe(self, deadline: float) -> None:
         """It must be there, and we be able to sign: a role that may call models need not be one that may list them."""
-        await self._line.reach(deadline)
+        response = await self._line.look("/", deadline)
+        if response.status >= 500:
+            raise await self._line.failure(response)
+        response.close()
 
     async def models(self, deadline: float) -> list[ModelCard]:
         """The models that speak, by themselves where they are served on demand, and by the profiles of regions."""
-        listed, profiles = await asyncio.gather(
-            self._listed("/foundation-models?byOutputModality=TEXT", "modelSummaries", "modelId", deadline),
-            self._listed(
-                "/inference-profiles?maxResults=1000&type=SYSTEM_DEFINED",
-                *("inferenceProfileSummaries", "inferenceProfileId", deadline),
-            ),
+        speaking, profiles = await asyncio.gather(
+            self._catalogue.listed("/foundation-models?byOutputModality=TEXT", "modelSummaries", "modelId", deadline),
+            self._catalogue.listed(PROFILES_OF_AWS, "inferenceProfileSummaries", "inferenceProfileId", deadline),
         )
-        speaking = {entry["modelId"] for entry in listed}
-        cards = [
-            self._card(entry["modelId"], (entry.get("modelLifecycle") or {}).get("startOfLifeTime"))
-            for entry in listed
+        names = {entry["modelId"] for entry in speaking}
+        alone = [
+            self._line.card(entry["modelId"], seconds((entry.get("modelLifecycle") or {}).get("startOfLifeTime")))
+            for entry in speaking
             if "ON_DEMAND" in (entry.get("inferenceTypesSupported") or ())
         ]
-        for entry in profiles:
-            name = entry["inferenceProfileId"]
-            if name.partition(".")[2] in speaking:  # eu.anthropic.claude-…
-                cards.append(self._card(name, entry.get("createdAt")))
-        return cards
-
-    async def _listed(self, path: str, name: str, id: str, deadline: float) -> list[dict[str, Any]]:
-        listed = (await self._catalogue.get(path, deadline)).get(name)
-        if not isinstance(listed, list):
-            raise UpstreamProtocolError(f"{self._deployment.provider} lists no models at {path}")
-        return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get(id), str)]
-
-    def _card(self, id: str, date: Any) -> ModelCard:
-        return ModelCard(
-            id=id,
-            owned_by=self._deployment.provider,
-            provider_type=self._deployment.kind,
-            created=seconds(date),
-            upstream=id,
-        )
+        regional = [
+            self._line.card(entry["inferenceProfileId"], seconds(entry.get("createdAt")))
+            for entry in profiles
+            if entry["inferenceProfileId"].partition(".")[2] in names  # eu.anthropic.claude-…
+        ]
+        return alone + regional
 
     def _body(self, call: Call) -> dict[str, Any]:
         if call.endpoint != CHAT:
@@ -142,20 +121,6 @@ class Bedrock:
         """The answer's id and model, neither of which Bedrock tells in it."""
         number = response.headers.get("x-amzn-requestid") or call.request_id
         return f"chatcmpl-{number}", self._deployment.upstream_model
-
-    def _chunks(self, messages: Iterator[Message], events: Events) -> tuple[list[bytes], UpstreamError | None]:
-        """The chunks of some messages, and the failure that ended them, if one did."""
-        batch: list[bytes] = []
-        try:
-            for message in messages:
-                if events.done:
-                    break
-                if error := self._error_in(message):
-                    return batch, error
-                batch += events.read(str(message.headers.get(":event-type")), read_chunk(message.payload))
-        except UpstreamProtocolError as error:
-            return batch, error
-        return batch, None
 
     def _error_in(self, message: Message) -> UpstreamError | None:
         """The failure that a message stands for, if it is one of an exception or an error."""

@@ -8,18 +8,18 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from penstock.core.fold import fold
-from penstock.core.json import parse, to_json, write
+from penstock.core.json import parse, to_json
 from penstock.core.ports import Answer, Call
 from penstock.core.sse import EventDecoder
-from penstock.errors import UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
-from penstock.outbound import HttpClient, Response, Target
-from penstock.providers._faults import fault, frame_fault
+from penstock.errors import UpstreamError, UpstreamRefused
+from penstock.outbound import HttpClient, Response
+from penstock.providers._faults import frame_fault
+from penstock.providers._line import MAX_ERROR, Line
 from penstock.providers._openai_answer import Chunks, check
 from penstock.providers._profiles import PROFILES, Profile
+from penstock.providers._relay import Opened
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT, EMBEDDINGS
-
-MAX_ERROR = 64 * 1024
 
 
 def connect(deployment: Deployment, client: HttpClient) -> OpenAI:
@@ -32,14 +32,11 @@ class OpenAI:
 
     def __init__(self, deployment: Deployment, client: HttpClient, profile: Profile) -> None:
         self._deployment = deployment
-        self._client = client
         self._profile = profile
-        self._base = deployment.base_url.rstrip("/")
-        headers = [("content-type", "application/json"), ("accept-encoding", "identity")]
-        if deployment.credential:
-            headers.append(("authorization", f"Bearer {deployment.credential.reveal()}"))
-        self._headers = (*headers, *deployment.headers)
-        self._targets: dict[str, Target] = {}
+        base, key = deployment.base_url.rstrip("/"), deployment.credential
+        headers = [("authorization", f"Bearer {key.reveal()}")] if key else []
+        self._line = Line(deployment, client, profile, base, headers)
+        self._beside = Line(deployment, client, profile, base.removesuffix("/v1"), headers)
         self._window: int | None = None
         self._generates: bool | None = None if profile.about else True
 
@@ -51,87 +48,44 @@ class OpenAI:
         await self._fit(call)
         response = await self._post(call, self._body(call))
         body = await response.read()
-        try:
-            document = parse(body)
-        except ValueError:
-            raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without valid JSON") from None
-        if not isinstance(document, dict):
-            raise UpstreamProtocolError(f"{self._deployment.provider} answered 200 without a JSON object")
+        document = self._line.document(body)
         if error := self._judge(document):
             raise error
         check(document, call.endpoint)
         return Answer(body, document)
 
-    async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+    def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """Batches of payloads as the upstream sends them; a stream without ``[DONE]`` is a cut one."""
-        call.streamed = True
+        return self._line.relay(call, self._begin)
+
+    async def _begin(self, call: Call) -> Opened:
         await self._fit(call)
         body = self._body(call)
         body["stream"] = True
         if self._profile.stream_usage:
             body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
         response = await self._post(call, body)
-        try:
-            kind = response.headers.get("content-type", "")
-            if not kind.startswith("text/event-stream"):
-                raise await self._not_a_stream(response, kind)
-            decoder, chunks = EventDecoder(), Chunks(self._judge)
-            while not chunks.done:
-                data = await response.chunk()
-                batch, error = chunks.read(decoder.feed(data) if data else decoder.last())
-                call.payloads = chunks.count
-                if batch:
-                    yield batch
-                if error:
-                    raise error
-                if not data and not chunks.done:
-                    raise UpstreamProtocolError(f"{self._deployment.provider} ended the stream without [DONE]")
-            await self._finish(response)
-        finally:
-            response.close()
+        await self._line.expect(response, "text/event-stream", self._judge)
+        return Opened(response, EventDecoder(), Chunks(self._judge), "[DONE]")
 
     async def models(self, deadline: float) -> list[ModelCard]:
         """The provider's own list, ``GET {base_url}/models``."""
-        response = await self._client.request(
-            "GET", f"{self._base}/models", headers=self._headers, deadline=deadline, connect_timeout=2.0
-        )
-        body = await response.read(4 * 1024 * 1024)
-        if response.status != 200:
-            raise fault(response.status, response.headers, body, self._deployment, self._profile)
-        try:
-            listed = parse(body)["data"]
-            return [
-                self._card(entry) for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)
-            ]
-        except (ValueError, KeyError, TypeError):
-            raise UpstreamProtocolError(f"{self._base}/models is no list of models") from None
+        return [
+            self._line.card(entry["id"], _whole(entry.get("created")), entry.get("max_model_len"))
+            for entry in await self._line.listed("/models", "data", "id", deadline)
+        ]
 
     async def probe(self, deadline: float) -> None:
         """Its own word that it is ready, where it gives one; else it must list its models."""
         if not self._profile.ready:
             await self.models(deadline)
             return
-        url = self._base.removesuffix("/v1") + self._profile.ready
-        response = await self._client.request(
-            "GET", url, headers=self._headers, deadline=deadline, connect_timeout=self._deployment.connect_timeout
-        )
-        body = await response.read(MAX_ERROR)
+        response = await self._beside.look(self._profile.ready, deadline)
+        if response.status not in (200, 404):
+            raise await self._beside.failure(response)
+        await response.read(MAX_ERROR)
         if response.status == 404:  # an older engine, or another one behind the same wire
             await self.models(deadline)
-        elif response.status != 200:
-            raise fault(response.status, response.headers, body, self._deployment, self._profile)
-
-    def _card(self, entry: dict[str, Any]) -> ModelCard:
-        created = entry.get("created")
-        window = entry.get("max_model_len")
-        return ModelCard(
-            id=entry["id"],
-            owned_by=self._deployment.provider,
-            provider_type=self._deployment.kind,
-            created=created if isinstance(created, int) else int(time.time()),
-            upstream=entry["id"],
-            context_window=window if isinstance(window, int) else None,
-        )
 
     async def _fit(self, call: Call) -> None:
         """Keep a bound that the house has put on an answer within the model's context, where the engine tells it."""
@@ -161,26 +115,9 @@ class OpenAI:
         return body
 
     async def _post(self, call: Call, body: dict[str, Any]) -> Response:
-        deployment = self._deployment
         if self._generates is not True and call.endpoint != EMBEDDINGS:
             await self._check_kind(call)
-        target = self._targets.get(call.endpoint)
-        if target is None:
-            target = self._targets[call.endpoint] = Target("POST", f"{self._base}/{call.endpoint}", self._headers)
-        response = await self._client.send(
-            target,
-            write(body),
-            request_id=call.request_id,
-            deadline=min(call.deadline, asyncio.get_running_loop().time() + deployment.timeout),
-            connect_timeout=deployment.connect_timeout,
-        )
-        if response.status != 200:
-            try:
-                detail = await response.read(MAX_ERROR)
-            except UpstreamProtocolError:
-                detail = b""
-            raise fault(response.status, response.headers, detail, deployment, self._profile)
-        return response
+        return await self._line.post(f"/{call.endpoint}", body, call)
 
     def _judge(self, document: Any) -> UpstreamError | None:
         """The failure that a document stands for, if it does for one."""
@@ -190,8 +127,7 @@ class OpenAI:
         """Refuse a chat with an engine that only embeds, before it is sent."""
         if self._generates is None:
             deadline = min(call.deadline, asyncio.get_running_loop().time() + 5.0)
-            url = self._base.removesuffix("/v1") + self._profile.about
-            response = await self._client.request("GET", url, headers=self._headers, deadline=deadline)
+            response = await self._beside.look(self._profile.about, deadline)
             body = await response.read(MAX_ERROR)
             if response.status not in (200, 404):  # it will tell another time
                 return
@@ -204,20 +140,6 @@ class OpenAI:
                 f"The model {call.body.get('model')!r} only makes embeddings.", status=400, param="model"
             )
 
-    async def _not_a_stream(self, response: Response, kind: str) -> Exception:
-        """What to say of a 200 that is no event stream: its own error where it holds one."""
-        try:
-            document = parse(await response.read(MAX_ERROR))
-        except (ValueError, UpstreamProtocolError):
-            document = None
-        return self._judge(document) or UpstreamProtocolError(
-            f"{self._deployment.provider} answered a stream with content type {kind or 'none'}"
-        )
 
-    async def _finish(self, response: Response) -> None:
-        """Read what little follows ``[DONE]``, so that the connection can be used again."""
-        try:
-            async with asyncio.timeout(0.05):
-                await response.read(1024)
-        except (TimeoutError, UpstreamProtocolError, UpstreamUnavailable):
-            response.close()
+def _whole(created: Any) -> int:
+    return created if isinstance(created, int) else int(time.time())
