@@ -157,6 +157,7 @@ def test_docs_metrics_md_lists_every_counter_with_its_labels() -> None:
 
 async def test_what_is_counted_is_told(app: App) -> None:
     before = CACHED_GRANTS.values.get((), 0)
+    await (await app.open()).store.ping()
     assert await read(app, name="penstock_auth_cached_grants_total") == before
     CACHED_GRANTS.add(n=3)
     assert await read(app, name="penstock_auth_cached_grants_total") == before + 3
