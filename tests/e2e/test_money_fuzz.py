@@ -216,7 +216,7 @@ async def money_is_exact(run: Run, account: Account, outcomes: dict[str, Outcome
         assert spent <= account.ceiling(window)
     calls = account.calls(run.calls)
     lost_requests = {name.partition(".")[0] for name in account.lost}
-    lost = sum(hold.lost for hold in account.lost.values())
+    lost = sum(hold.nanos for hold in account.lost.values())
     served = sum(call.served if call.request_id in lost_requests else call.certain for call in calls)
     spent = sum(spent for window, spent in meter.spent.items() if (window == "total") == bool(account.budget.total))
     assert served <= spent, account.meter

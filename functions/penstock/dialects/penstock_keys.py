@@ -119,7 +119,7 @@ async def read_key(key_id: str, house: Here, actor: Administrator) -> dict[str, 
     """One key, without the key itself, and what is left of its budget."""
     key = await _found(house, key_id)
     meter = await house.store.read_meter(f"{KEY}#{key.id}")
-    budget = key.budget or house.settings.document.budgets.key
+    budget = key.budget or house.limiter.plan.key_budget
     ceilings = budget.ceilings(time.time())
     return _shown(key) | {
         "spending": [_spending(window, most, meter.spent.get(window, 0)) for window, most in ceilings]

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
+from penstock.schema.price import nanos
+
 MINUTE = 60 * 10**9
 """In nanoseconds, the unit in which limits count time."""
-NANO = 10**9
-"""Nano-dollars in a dollar."""
 DAY = 86400
 """In seconds; every day of UTC is as long."""
 PERIODS = ("daily", "weekly", "monthly", "total")
@@ -62,7 +62,7 @@ class Budget:
     def ceilings(self, now: float) -> tuple[tuple[str, int], ...]:
         """The windows that ``now`` falls into, and the most nano-dollars of each."""
         return tuple(
-            (window(period, now), round(dollars * NANO))
+            (window(period, now), nanos(dollars))
             for period in PERIODS
             if (dollars := getattr(self, period)) is not None
         )

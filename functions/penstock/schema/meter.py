@@ -7,7 +7,7 @@ the epoch. Taking ``n`` moves it on by ``n`` intervals from the later of itself 
 ``depth`` ahead of now. So in any time T no more than ``(depth + T) / interval`` is granted, at every instant.
 
 A **hold** is what a request has reserved and must settle: a slot, money, tokens. It has an expiry, after which anybody
-may end it for a process that died; then what it would have cost at most (``lost``) counts as spent.
+may end it for a process that died; then what it would have cost at most counts as spent.
 
 What is reserved of a rate is *open* until it settles: it takes up room and does not come back with time. What was used
 of it is taken when it settles. So what is open and what was taken are together never more than the rate allows. To give
@@ -36,7 +36,7 @@ class Draw(NamedTuple):
 class Hold:
     """What a request (or a leased block of them) has reserved on one meter until it settles.
 
-    ``nanos`` are nano-dollars in each of ``windows``; ``lost`` is what counts as spent if nobody settles. ``reserved``
+    ``nanos`` are nano-dollars in each of ``windows``: what it may cost at most. ``reserved``
     is what is open of each rate. ``expires`` is in nanoseconds since the epoch.
     """
 
@@ -45,7 +45,6 @@ class Hold:
     expires: int
     slots: int = 0
     nanos: int = 0
-    lost: int = 0
     windows: tuple[str, ...] = ()
     reserved: tuple[tuple[str, int], ...] = ()
 
@@ -84,7 +83,7 @@ class Claim:
             return None
         windows = tuple(window for window, _ in self.ceilings)
         reserved = tuple((rate, cost) for rate, cost, _ in self.reserves)
-        return Hold(id, self.meter, expires, self.slots, self.nanos, self.nanos, windows, reserved)
+        return Hold(id, self.meter, expires, self.slots, self.nanos, windows, reserved)
 
 
 class Settlement(NamedTuple):
@@ -186,4 +185,4 @@ def overdue(holds: Iterable[Hold], now: int) -> list[Settlement]:
     """How holds end that nobody settled: what they may have cost at most counts as spent, and what they reserved of a
     rate as used.
     """
-    return [Settlement(hold, hold.lost, hold.reserved, now) for hold in holds]
+    return [Settlement(hold, hold.nanos, hold.reserved, now) for hold in holds]

@@ -74,7 +74,7 @@ class Model:
         if claim.held:
             windows = tuple(window for window, _ in claim.ceilings)
             reserved = tuple((rate, cost) for rate, cost, _ in claim.reserves)
-            self.open[id] = Hold(id, claim.meter, expires, claim.slots, claim.nanos, claim.nanos, windows, reserved)
+            self.open[id] = Hold(id, claim.meter, expires, claim.slots, claim.nanos, windows, reserved)
 
     def settle(self, settlement: Settlement) -> bool:
         """End a hold with what it came to; ``False`` if there is none."""

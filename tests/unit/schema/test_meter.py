@@ -45,7 +45,7 @@ def test_a_hold_is_settled_once_and_gives_back_what_it_did_not_take() -> None:
 
 
 def test_a_hold_that_nobody_settled_has_cost_all_that_it_may_have() -> None:
-    hold = Hold("one", "m", 10, slots=1, nanos=60, lost=60, windows=("total",))
+    hold = Hold("one", "m", 10, slots=1, nanos=60, windows=("total",))
     meter = Meter(slots=1, spent={"total": 60}, holds={"one": hold})
     assert (meter.expired(9), meter.expired(10)) == ([], [hold])
     for settlement in overdue(meter.expired(10), 10):

@@ -214,10 +214,10 @@ class Limiter:
         for number, each in enumerate(blocks, len(single)):
             size = sizes[number - len(single)]
             self._leases.open(each, claims[number], holds[number], size, now=now, began=began)
+        self._know(verdict)
         late = [each for each in blocks if not self._take(each, reservation)]
         if late:  # the store took longer to answer than a block lasts
             await self._ask(request, terms, late, [], reservation)
-        self._know(verdict)
         request.standing = self.standing(terms)
 
     async def _verdict(self, id: str, claims: Sequence[Claim], now: int, expires: int) -> tuple[Verdict, bool]:

@@ -11,6 +11,7 @@ from penstock.core.counters import Counter
 from penstock.core.ports import Store
 from penstock.errors import StateError
 from penstock.schema.meter import Hold
+from penstock.schema.price import dollars
 
 log = logging.getLogger("penstock.limits")
 
@@ -25,7 +26,7 @@ def tell_lost(holds: Sequence[Hold]) -> None:
     if holds:
         LOST.add(n=len(holds))
     for hold in holds:
-        log.warning("a hold was lost with its process", extra={"hold": hold.id, "cost": hold.lost / 1e9})
+        log.warning("a hold was lost with its process", extra={"hold": hold.id, "cost": dollars(hold.nanos)})
 
 
 class Reaper:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from penstock.core.limits.terms import ADDRESS, ENDPOINT, GATEWAY, KEY, OWNER, Need, Rated, Terms
 from penstock.errors import BudgetExceeded, PenstockError, RateLimited, RequestTooLarge
-from penstock.schema.limit import NANO, window_ends
+from penstock.schema.limit import window_ends
 from penstock.schema.meter import SECOND, SLOTS, Refusal
+from penstock.schema.price import dollars
 
 SOON = 1.0
 """Seconds after which to come again where nobody can tell when a request of another ends."""
@@ -79,4 +80,4 @@ def _limited(words: str, seconds: float) -> RateLimited:
 
 
 def _dollars(nanos: int) -> str:
-    return f"${nanos / NANO:.9f}".rstrip("0").rstrip(".")
+    return f"${dollars(nanos):.9f}".rstrip("0").rstrip(".")

@@ -325,10 +325,10 @@ def _meter(item: Item, name: str) -> Meter:
 
 
 def _dump(hold: Hold) -> str:
-    values = [hold.expires, hold.slots, hold.nanos, hold.lost, list(hold.windows), dict(hold.reserved)]
+    values = [hold.expires, hold.slots, hold.nanos, list(hold.windows), dict(hold.reserved)]
     return json.dumps(values, separators=(",", ":"))
 
 
 def _load(id: str, meter: str, text: str) -> Hold:
-    expires, slots, nanos, lost, windows, reserved = json.loads(text)
-    return Hold(id, meter, expires, slots, nanos, lost, tuple(windows), tuple(reserved.items()))
+    expires, slots, nanos, windows, reserved = json.loads(text)
+    return Hold(id, meter, expires, slots, nanos, tuple(windows), tuple(reserved.items()))

@@ -26,7 +26,6 @@ TABLES = (
         expires INTEGER NOT NULL,
         slots INTEGER NOT NULL,
         nanos INTEGER NOT NULL,
-        lost INTEGER NOT NULL,
         windows TEXT NOT NULL,
         reserved TEXT NOT NULL,
         PRIMARY KEY (id, meter)
@@ -41,7 +40,7 @@ _IN_THE_WAY = (
     "SELECT * FROM holds WHERE meter = ?1 AND expires <= ?2 UNION SELECT * FROM holds WHERE id = ?3 AND meter = ?1"
 )
 _EXPIRED = "SELECT * FROM holds WHERE expires <= ?"
-_HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SET = """INSERT INTO meters VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET value = excluded.value, forget = excluded.forget"""
 _TAKE = """INSERT INTO meters VALUES (:meter, 'rate', :rate, :at + :used, :forget)
@@ -115,7 +114,7 @@ def _write(sql: sqlite3.Connection, claim: Claim, meter: Meter, hold: Hold | Non
         rows.append((claim.meter, "spent", window, meter.spent[window], int(window_ends(window) or -KEPT) + KEPT))
     sql.executemany(_SET, rows)
     if hold is not None:
-        numbers = (hold.id, hold.meter, hold.expires, hold.slots, hold.nanos, hold.lost)
+        numbers = (hold.id, hold.meter, hold.expires, hold.slots, hold.nanos)
         sql.execute(_HOLD, (*numbers, ",".join(hold.windows), json.dumps(hold.reserved)))
 
 
@@ -164,6 +163,6 @@ def _numbers(sql: sqlite3.Connection, name: str) -> Meter:
     return meter
 
 
-def _hold(row: tuple[str, str, int, int, int, int, str, str]) -> Hold:
+def _hold(row: tuple[str, str, int, int, int, str, str]) -> Hold:
     *_, windows, reserved = row
-    return Hold(*row[:6], tuple(windows.split(",")) if windows else (), tuple(map(tuple, json.loads(reserved))))
+    return Hold(*row[:5], tuple(windows.split(",")) if windows else (), tuple(map(tuple, json.loads(reserved))))
