@@ -156,7 +156,7 @@ class Live(Reply):
             self.whole = False
 
 
-NONE: Mapping[str, str] = {}
+NONE: Mapping[str, Any] = {}
 UNLIMITED = {"enabled": False}
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 
@@ -173,9 +173,11 @@ async def serve(
     *providers: dict[str, Any],
     credentials: Mapping[str, str] = NONE,
     limits: Mapping[str, Any] = UNLIMITED,
+    sections: Mapping[str, Any] = NONE,
     **request: Any,
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway with these providers, ``limits`` and this ``request`` section until the block ends.
+    """Run a gateway with these providers, ``limits``, other ``sections`` and this ``request`` section until the block
+    ends.
 
     ``credentials`` are variables of its environment. Answers come without ``_proxy_info``, unless a test wants it.
     """
@@ -185,6 +187,7 @@ async def serve(
         "logging": {"level": "WARNING", "format": "text"},
         "request": {"timeout": 20, "proxy_info": False, **request},
         "providers": providers,
+        **sections,
     }
     config = folder / "config.yaml"
     config.write_text(json.dumps(document), encoding="utf-8")

@@ -67,11 +67,11 @@ class Chunks:
             _must_be_text(payload)
         if b'"error"' in payload and (error := self._judge(_parsed(payload))):
             raise error
-        if not self._begun:
-            self._begun = says_something(read_chunk(payload))
         if found := _FINISH.search(payload):
             _must_be_meant(found[1].decode())
             self._finished = True
+        if not self._begun:
+            self._begun = says_something(read_chunk(payload))
 
 
 def says_something(chunk: dict[str, Any]) -> bool:
