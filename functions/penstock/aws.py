@@ -1,4 +1,4 @@
-"""The AWS identity of a process: aiodynamo's chain of credentials, asked over Penstock's own HTTP client.
+"""Who a process is to AWS: aiodynamo's chain of credentials, asked over Penstock's own HTTP client, and signatures.
 
 Found, in this order, in the environment, in the credentials file, at a container's address or at the machine's own;
 what expires is fetched anew some minutes before. Imported where AWS is spoken to, and nowhere else.
@@ -7,8 +7,13 @@ what expires is fetched anew some minutes before. Imported where AWS is spoken t
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from aiodynamo.credentials import Credentials, Key, TooManyRetries
 from aiodynamo.http.types import Request, RequestFailed, Response
@@ -18,10 +23,11 @@ from penstock.errors import UpstreamError, UpstreamUnavailable
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
 
-__all__ = ["Identity", "Key", "send"]
+__all__ = ["Identity", "Key", "send", "signature"]
 
 PATIENCE = 2.0
 """Seconds for one answer about credentials."""
+ALGORITHM = "AWS4-HMAC-SHA256"
 
 # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
 logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
@@ -76,3 +82,33 @@ class Identity:
 
     async def _send(self, request: Request) -> Response:
         return await send(self._client, request, seconds=PATIENCE, connect_timeout=PATIENCE)
+
+
+def signature(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, *, key: Key, region: str, service: str, at: datetime
+) -> list[tuple[str, str]]:
+    """The headers that sign a request to ``url``, which is encoded as it will be sent, ``at`` a time in UTC (SigV4).
+
+    ``headers`` are what is signed besides them and the host, by lower-case names.
+    """
+    stamp = at.strftime("%Y%m%dT%H%M%SZ")
+    parts = urlsplit(url)
+    dated = {"x-amz-date": stamp} | ({"x-amz-security-token": key.token} if key.token else {})
+    told = {"host": parts.netloc.lower(), **headers, **dated}
+    names = sorted(told)
+    canonical = [
+        method,
+        quote(parts.path or "/", safe="/~"),  # encoded once more, as for every service but S3
+        "&".join(sorted(parts.query.split("&"))),
+        *(f"{name}:{' '.join(told[name].split())}" for name in names),
+        "",
+        ";".join(names),
+        hashlib.sha256(body).hexdigest(),
+    ]
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    proof = f"AWS4{key.secret}".encode()
+    for word in (stamp[:8], region, service, "aws4_request", "\n".join((ALGORITHM, stamp, scope, digest))):
+        proof = hmac.digest(proof, word.encode(), "sha256")
+    said = f"{ALGORITHM} Credential={key.id}/{scope}, SignedHeaders={';'.join(names)}, Signature={proof.hex()}"
+    return [*dated.items(), ("authorization", said)]

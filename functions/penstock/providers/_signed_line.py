@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from penstock.aws import Identity
+from penstock.aws import Identity, signature
 from penstock.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from penstock.outbound import HttpClient, Response, Target
 from penstock.providers._line import Line
 from penstock.providers._profiles import Profile
-from penstock.providers._sigv4 import signature
 from penstock.schema.model import Deployment
 
 _STALE = ("ExpiredToken", "UnrecognizedClient")

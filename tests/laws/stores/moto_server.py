@@ -1,4 +1,5 @@
-"""moto's DynamoDB on a loopback port, run as a process of its own: prints its address, and ends with its input.
+"""moto's DynamoDB (or the service that its argument names) on a loopback port, run as a process of its own: prints its
+address, and ends with its input.
 
 moto looks at a condition and writes in two steps, and its server has many threads: two conditional writes can both
 find their condition true. DynamoDB's cannot, so here one request is answered at a time.
@@ -41,9 +42,8 @@ class Silent(WSGIRequestHandler):
 
 def main() -> None:
     """Serve until standard input ends, which it does when the one who started this dies."""
-    server = make_server(
-        "127.0.0.1", 0, OneAtATime(create_backend_app("dynamodb")), threaded=True, request_handler=Silent
-    )
+    service = sys.argv[1] if len(sys.argv) > 1 else "dynamodb"
+    server = make_server("127.0.0.1", 0, OneAtATime(create_backend_app(service)), threaded=True, request_handler=Silent)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.port}", flush=True)
     sys.stdin.read()

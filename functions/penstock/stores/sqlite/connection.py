@@ -51,22 +51,26 @@ _WORDS = {
 
 
 class Connection:
-    """The file at ``path`` with these tables. Every statement runs in one thread of its own, one after the other."""
+    """The file at ``path`` with these tables. Every statement runs in one thread of its own, one after the other.
 
-    def __init__(self, path: Path, schema: Sequence[str]) -> None:
+    ``name`` is what metrics call its breaker.
+    """
+
+    def __init__(self, path: Path, schema: Sequence[str], name: str = "sqlite") -> None:
         self.path = path
         self._schema = schema
+        self._name = name
         self._thread: ThreadPoolExecutor | None = None
         self._sql: sqlite3.Connection | None = None
         self._durable = True
         self._inode: int | None = None
-        self.breaker = Breaker("sqlite")
+        self.breaker = Breaker(self._name)
 
     async def open(self) -> None:
         """Open the file, making it (readable by its owner alone) and its tables where they are missing."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-sqlite")
-            self.breaker = Breaker("sqlite")
+            self.breaker = Breaker(self._name)
             try:
                 await self._run(self._thread, self._open)
             except StateError:

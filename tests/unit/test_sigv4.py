@@ -13,8 +13,7 @@ from botocore.credentials import Credentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.aws import Key
-from penstock.providers._sigv4 import signature
+from penstock.aws import Key, signature
 from tests.wire.amazon import ID, SECRET, TOKEN
 
 AT = datetime(2026, 11, 21, 20, 30, 5, tzinfo=UTC)
