@@ -1,7 +1,7 @@
 """Who a process is to AWS: aiodynamo's chain of credentials, asked over Penstock's own HTTP client, and signatures.
 
-Found, in this order, in the environment, in the credentials file, at a container's address or at the machine's own;
-what expires is fetched anew some minutes before. Imported where AWS is spoken to, and nowhere else.
+Found, in this order, in the environment, by a role's web identity, in the credentials file, at a container's address,
+at the machine's own; what expires is fetched anew some minutes before. Imported where AWS is spoken to, and only there.
 """
 
 from __future__ import annotations
@@ -10,24 +10,42 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-from aiodynamo.credentials import Credentials, Key, TooManyRetries
-from aiodynamo.http.types import Request, RequestFailed, Response
+from aiodynamo.credentials import (
+    ChainCredentials,
+    ContainerMetadataCredentials,
+    Credentials,
+    EnvironmentCredentials,
+    FileCredentials,
+    InstanceMetadataCredentialsV1,
+    InstanceMetadataCredentialsV2,
+    Key,
+    Metadata,
+    MetadataCredentials,
+    TooManyRetries,
+    fetch_with_retry_and_timeout,
+)
+from aiodynamo.http.types import HttpImplementation, Request, RequestFailed, Response
 
 from penstock.errors import UpstreamError, UpstreamUnavailable
+from penstock.settings import Tokens, tokens
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
 
-__all__ = ["Identity", "Key", "send", "signature"]
+__all__ = ["Identity", "Key", "send", "signature", "usual"]
 
 PATIENCE = 2.0
 """Seconds for one answer about credentials."""
 ALGORITHM = "AWS4-HMAC-SHA256"
+_TAG = re.compile(r"<(AccessKeyId|SecretAccessKey|SessionToken|Expiration)>([^<]+)</")
 
 # Its lines would hold bodies of requests, and tracebacks of every place where no credentials were found.
 logging.getLogger("aiodynamo").setLevel(logging.CRITICAL)
@@ -49,6 +67,72 @@ async def send(client: HttpClient, request: Request, *, seconds: float, connect_
         raise RequestFailed(error) from error
 
 
+def usual() -> Credentials:
+    """The chain of every place where credentials may be."""
+    left = tokens()
+    return ChainCredentials(
+        [
+            EnvironmentCredentials(),
+            WebIdentity(left),
+            FileCredentials(),
+            PodIdentity(token_file=left.pod),
+            InstanceMetadataCredentialsV2(),
+            InstanceMetadataCredentialsV1(),
+        ]
+    )
+
+
+@dataclass
+class PodIdentity(ContainerMetadataCredentials):
+    """A container's credentials, asked for with a token that may stand in a file and change there."""
+
+    token_file: str = ""
+
+    async def fetch_metadata(self, http: HttpImplementation) -> Metadata:
+        """A key that is good for some time."""
+        if self.token_file:
+            self.auth_token = _read(self.token_file)
+        return await super().fetch_metadata(http)
+
+
+@dataclass
+class WebIdentity(MetadataCredentials):
+    """The credentials of a role that a cluster's token stands for, as AWS's token service gives them.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+    """
+
+    tokens: Tokens = field(repr=False)
+
+    def is_disabled(self) -> bool:
+        """Whether nobody left a token."""
+        return not (self.tokens.role and self.tokens.web)
+
+    async def fetch_metadata(self, http: HttpImplementation) -> Metadata:
+        """A key that is good for some time. Raises ``KeyError`` if the answer holds none."""
+        asked = {
+            "Action": "AssumeRoleWithWebIdentity",
+            "Version": "2011-06-15",
+            "RoleArn": self.tokens.role,
+            "RoleSessionName": self.tokens.session,
+            "WebIdentityToken": _read(self.tokens.web),
+        }
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        request = Request("POST", self.tokens.sts.rstrip("/") + "/", form, urlencode(asked).encode())
+        body = await fetch_with_retry_and_timeout(http=http, max_attempts=2, timeout=PATIENCE, request=request)
+        told = dict(_TAG.findall(body.decode()))
+        key = Key(told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"])
+        return Metadata(key, datetime.fromisoformat(told["Expiration"]))
+
+
+def _read(path: str) -> str:
+    """The token in a file. Raises ``ValueError``."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
 class Identity:
     """Who this process is to AWS; ``credentials`` stand in the place of the usual chain."""
 
@@ -60,7 +144,7 @@ class Identity:
     async def key(self) -> Key:
         """The key to sign with now. Who asks at once waits for the same answer. Raises ``UpstreamUnavailable``."""
         if self._credentials is None:
-            self._credentials = Credentials.auto()
+            self._credentials = usual()
         if self._finding is None or self._finding.done():
             self._finding = asyncio.ensure_future(self._credentials.get_key(self._send))
             self._finding.add_done_callback(lambda task: task.cancelled() or task.exception())  # if all have left

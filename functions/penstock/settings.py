@@ -42,6 +42,20 @@ class Settings:
     fleet_secret: Secret | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Files in which a cluster leaves tokens for a process, to be changed for AWS credentials; empty where it does not.
+
+    ``web`` is for the ``role``, at the token service of ``sts``; ``pod`` for the container's own address.
+    """
+
+    role: str = ""
+    session: str = ""
+    web: str = ""
+    sts: str = ""
+    pod: str = ""
+
+
 def load(
     environ: Mapping[str, str] | None = None,
     *,
@@ -88,6 +102,20 @@ def client_key(environ: Mapping[str, str] | None = None) -> Secret | None:
         if key := environ.get(name, "").split(",")[0].strip():
             return Secret(key)
     return None
+
+
+def tokens(environ: Mapping[str, str] | None = None) -> Tokens:
+    """The files that EKS names in the environment: for a role of a service account, or for a pod."""
+    environ = os.environ if environ is None else environ
+    region = _region(environ)
+    usual = f"https://sts.{region}.amazonaws.com" if region else "https://sts.amazonaws.com"
+    return Tokens(
+        role=environ.get("AWS_ROLE_ARN", ""),
+        session=environ.get("AWS_ROLE_SESSION_NAME", "penstock"),
+        web=environ.get("AWS_WEB_IDENTITY_TOKEN_FILE", ""),
+        sts=environ.get("AWS_ENDPOINT_URL_STS", usual),
+        pod=environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", ""),
+    )
 
 
 def _document(path: str) -> Document:

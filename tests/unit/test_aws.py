@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
+import botocore.session
 import pytest
+from botocore.parsers import create_parser
 
 from penstock.aws import Identity
 from penstock.errors import UpstreamUnavailable
 
-VARIABLES = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "CONTAINER_CREDENTIALS_FULL_URI")
+VARIABLES = (
+    *("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "REGION", "DEFAULT_REGION"),
+    *("CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_AUTHORIZATION_TOKEN_FILE", "ROLE_ARN", "WEB_IDENTITY_TOKEN_FILE"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +34,18 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+GRANTED = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleWithWebIdentityResult>
+    <SubjectFromWebIdentityToken>system:serviceaccount:default:penstock</SubjectFromWebIdentityToken>
+    <AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/r/s</Arn><AssumedRoleId>A:s</AssumedRoleId></AssumedRoleUser>
+    <Credentials>
+      <AccessKeyId>ASIAWEB</AccessKeyId><SecretAccessKey>s+/=</SecretAccessKey>
+      <SessionToken>t+/=</SessionToken><Expiration>UNTIL</Expiration>
+    </Credentials>
+  </AssumeRoleWithWebIdentityResult>
+</AssumeRoleWithWebIdentityResponse>"""
+
+
 @dataclass
 class Metadata:
     """A client whose other end hands out keys, each good for some minutes."""
@@ -36,9 +54,12 @@ class Metadata:
     asked: list[str] = field(default_factory=list)
     wait: Callable[[], Awaitable[object]] | None = None
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
-    async def request(self, method: str, url: str, **_: Any) -> Metadata:
+    async def request(self, method: str, url: str, *, headers: Any, body: bytes, **_: Any) -> Metadata:
         self.asked.append(f"{method} {url}")
+        self.headers, self.body = dict(headers), body
         if self.wait:
             await self.wait()
         return self
@@ -49,6 +70,8 @@ class Metadata:
         if self.asked[-1].endswith("/security-credentials/"):
             return b"role"
         until = datetime.now(UTC) + timedelta(minutes=self.minutes)
+        if self.asked[-1].startswith("POST"):
+            return GRANTED.replace("UNTIL", until.strftime("%Y-%m-%dT%H:%M:%SZ")).encode()
         key = {"AccessKeyId": f"ASIA{len(self.asked)}", "SecretAccessKey": "s", "Token": "t"}
         return json.dumps({**key, "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
 
@@ -99,6 +122,60 @@ async def test_a_machine_tells_by_its_metadata(monkeypatch: pytest.MonkeyPatch) 
     base = "http://169.254.169.254/latest"
     roles = f"{base}/meta-data/iam/security-credentials/"
     assert client.asked == [f"PUT {base}/api/token/", f"GET {roles}", f"GET {roles}role"]
+
+
+async def test_a_pods_token_is_read_from_its_file_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, container: Metadata
+) -> None:
+    token = tmp_path / "eks-pod-identity-token"
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(token))
+    token.write_text("first\n", encoding="ascii")
+    who = identity(container)
+    await who.key()
+    assert container.headers["Authorization"] == "first"
+    token.write_text("second\n", encoding="ascii")
+    who.forget()
+    await who.key()
+    assert container.headers["Authorization"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("region", "address"), [("eu-west-1", "https://sts.eu-west-1.amazonaws.com/"), ("", "https://sts.amazonaws.com/")]
+)
+async def test_a_service_accounts_token_is_changed_for_its_roles_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, container: Metadata, region: str, address: str
+) -> None:
+    monkeypatch.setenv("AWS_REGION", region)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/penstock")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    (tmp_path / "token").write_text("eyJ.x+/=", encoding="ascii")
+    key = await identity(container).key()
+    theirs = create_parser("query").parse(
+        {"status_code": 200, "headers": {}, "body": GRANTED.replace("UNTIL", "2026-11-21T00:00:00Z").encode()},
+        botocore.session.get_session()
+        .get_service_model("sts")
+        .operation_model("AssumeRoleWithWebIdentity")
+        .output_shape,
+    )["Credentials"]
+    assert (key.id, key.secret, key.token) == tuple(
+        theirs[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
+    )
+    assert container.asked == [f"POST {address}"]
+    assert dict(parse_qsl(container.body.decode())) == {
+        "Action": "AssumeRoleWithWebIdentity",
+        "Version": "2011-06-15",
+        "RoleArn": "arn:aws:iam::123456789012:role/penstock",
+        "RoleSessionName": "penstock",
+        "WebIdentityToken": "eyJ.x+/=",
+    }
+
+
+async def test_a_token_that_is_gone_leaves_it_to_the_next_place(
+    monkeypatch: pytest.MonkeyPatch, container: Metadata
+) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/penstock")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+    assert (await identity(container).key()).id == "ASIA1"
 
 
 async def test_a_key_is_fetched_anew_before_it_expires(container: Metadata) -> None:

@@ -28,7 +28,7 @@ from aiodynamo.http.types import Request, RequestFailed, Response
 from aiodynamo.sign import signed_dynamo_request
 from yarl import URL
 
-from penstock.aws import send
+from penstock.aws import send, usual
 from penstock.errors import StateConflict, StateError, UpstreamError
 from penstock.stores._breaker import Answered, Breaker
 from penstock.stores._items import Item
@@ -268,7 +268,7 @@ class Connection:
 
     def _chain(self) -> Credentials:
         if not self._endpoint:
-            return Credentials.auto()
+            return usual()
         chain = ChainCredentials([EnvironmentCredentials(), FileCredentials(), ContainerMetadataCredentials()])
         return StaticCredentials(NOBODY) if chain.is_disabled() else chain
 
