@@ -293,6 +293,7 @@ NO_ANSWERS: dict[str, Script] = {
     "half a message": answering(b'{"type": "message", "content"'),
     "a message without its content": answering({"type": "message", "id": "msg_1"}),
     "a message of the wrong shape": answering({**ANSWER, "content": 5}),
+    "a message that does not say why it ended": answering({**ANSWER, "stop_reason": None}),
 }
 
 

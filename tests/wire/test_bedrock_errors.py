@@ -104,6 +104,7 @@ NO_ANSWERS: dict[str, Script] = {
     "half an answer": answering(b'{"output": {"message"'),
     "an answer without its content": answering({"output": {}, "stopReason": "end_turn", "usage": ANSWER["usage"]}),
     "an answer of the wrong shape": answering({**ANSWER, "output": {"message": {"content": 5}}}),
+    "an answer that does not say why it ended": answering({**ANSWER, "stopReason": None}),
     "an answer that is malformed": answering({**ANSWER, "stopReason": "malformed_tool_use"}),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
+from penstock.providers._anthropic_turns import conversation as anthropics
+from penstock.providers._bedrock_turns import conversation
 from tests.wire import gateway as gateways
 from tests.wire.amazon import FRAMES, framed, parsed, parsed_stream
 from tests.wire.bedrock_events import BRIEF, BYTES, PLAIN
@@ -111,18 +114,23 @@ ANSWERS: dict[str, tuple[bytes, str]] = {
 }
 
 
+async def asked(folder: Path, upstream: Upstream, body: bytes, kind: str) -> ChatCompletion:
+    """What OpenAI's client reads from a gateway in front of these bytes."""
+    upstream.script = answering(body, kind=kind)
+    async with (
+        gateways.serve(folder, provider(upstream)) as gateway,
+        httpx.AsyncClient(timeout=PATIENCE, verify=False) as http,
+    ):
+        client = openai.AsyncOpenAI(api_key=KEY, base_url=f"{gateway.url}/v1", max_retries=0, http_client=http)
+        return await (streamed(client) if kind == FRAMES else whole(client))
+
+
 @pytest.mark.parametrize("case", ANSWERS)
 async def test_openais_client_reads_from_us_what_botocore_reads_from_bedrock(
     tmp_path: Path, upstream: Upstream, case: str
 ) -> None:
     body, kind = ANSWERS[case]
-    upstream.script = answering(body, kind=kind)
-    async with (
-        gateways.serve(tmp_path, provider(upstream)) as gateway,
-        httpx.AsyncClient(timeout=PATIENCE, verify=False) as http,
-    ):
-        client = openai.AsyncOpenAI(api_key=KEY, base_url=f"{gateway.url}/v1", max_retries=0, http_client=http)
-        ours = await (streamed(client) if kind == FRAMES else whole(client))
+    ours = await asked(tmp_path, upstream, body, kind)
     if kind == FRAMES:
         told = parsed_stream(body)
         end = {name: value for event in told for name, value in event.items()}
@@ -131,3 +139,39 @@ async def test_openais_client_reads_from_us_what_botocore_reads_from_bedrock(
         answer = parsed(body)
         theirs = answer["output"]["message"]["content"], answer["stopReason"], answer["usage"]
     assert said_by_us(ours) == said_by_botocore(*theirs)
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_an_answer_that_is_sent_back_is_told_as_it_was_said(
+    tmp_path: Path, upstream: Upstream, case: str
+) -> None:
+    ours = await asked(tmp_path, upstream, *ANSWERS[case])
+    message = {"role": "assistant", **ours.choices[0].message.model_dump(exclude_none=True)}
+    _, (_, said, _) = conversation([HELLO, message, {"role": "user", "content": "Go on."}], claude=True)
+    body, kind = ANSWERS[case]
+    told = gathered(parsed_stream(body)) if kind == FRAMES else parsed(body)["output"]["message"]["content"]
+    assert said_by_botocore(_opened(said["content"]), "end_turn", USAGE) == said_by_botocore(told, "end_turn", USAGE)
+
+
+async def test_thoughts_of_bedrocks_may_be_sent_to_anthropic(tmp_path: Path, upstream: Upstream) -> None:
+    ours = await asked(tmp_path, upstream, *ANSWERS["a rich stream"])
+    message = {"role": "assistant", **ours.choices[0].message.model_dump(exclude_none=True)}
+    _, (_, said) = anthropics([HELLO, message])
+    assert said["content"][:2] == [
+        {"type": "thinking", "thinking": "Is it cold? 🤔", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "ErQCCkY="},
+    ]
+
+
+HELLO = {"role": "user", "content": "Hello"}
+USAGE = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+
+
+def _opened(blocks: list[Body]) -> list[Body]:
+    """What is sent, as botocore would give it: bytes in the place of base64."""
+    return [
+        {"reasoningContent": {"redactedContent": base64.b64decode(hidden)}}
+        if (hidden := block.get("reasoningContent", {}).get("redactedContent"))
+        else block
+        for block in blocks
+    ]

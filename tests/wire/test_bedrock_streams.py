@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from penstock.schema.request import CHAT
 from penstock.schema.secret import Secret
 from tests.wire import gateway as gateways
 from tests.wire.amazon import FRAMES, framed
-from tests.wire.bedrock_events import BEGIN, BYTES, FOLDED, PLAIN, USAGE, ends, metadata
-from tests.wire.bedrock_requests import CLAUDE
+from tests.wire.bedrock_events import BEGIN, BRIEF, BYTES, FOLDED, PLAIN, USAGE, ends, metadata
+from tests.wire.bedrock_requests import BOTH, CLAUDE
 from tests.wire.pieces import Pieces
 from tests.wire.test_bedrock import ANSWER, provider
-from tests.wire.upstream import Upstream, answering
+from tests.wire.upstream import Call, Upstream, answering
 
 pytestmark = pytest.mark.usefixtures("aws")
 
@@ -91,6 +91,55 @@ async def test_a_damaged_stream_gives_what_came_before_and_then_fails() -> None:
         async for batch in batches(damaged[:at], damaged[at:]):
             said += batch
     assert b"Gr\xc3\xbc\xc3\x9fe, " in b"".join(said)
+
+
+UNSTREAMED = {
+    "with tools": "This model doesn't support tool use in streaming mode.",
+    "at all": "The model is unsupported for streaming.",
+}
+
+
+@pytest.mark.parametrize("case", UNSTREAMED)
+async def test_a_model_that_cannot_be_streamed_answers_in_one_piece(
+    tmp_path: Path, upstream: Upstream, case: str
+) -> None:
+    async def script(call: Call) -> None:
+        if call.target.endswith("/converse-stream"):
+            call.answer({"message": UNSTREAMED[case]}, 400, x_amzn_errortype="ValidationException")
+        else:
+            call.answer(PLAIN)
+
+    upstream.script = script
+    async with gateways.serve(tmp_path, provider(upstream)) as gateway:
+        replies = [await gateway.stream(**BOTH, stream_options={"include_usage": True}) for _ in range(2)]
+        plain = (await gateway.plain(**BOTH)).json
+    for reply in replies:
+        assert reply.ended_well()
+        document = await fold(_once(reply.payloads[:-1]), CHAT)
+        assert document["choices"] == plain["choices"]
+        assert document["usage"] == plain["usage"]
+    asked = [call.target.rpartition("/")[2] for call in upstream.calls]
+    assert asked == ["converse-stream", "converse", "converse", "converse"], "it is asked for a stream once"
+
+
+async def _once(batch: list[bytes]) -> AsyncGenerator[list[bytes], None]:
+    yield batch
+
+
+async def test_what_cannot_be_streamed_with_tools_is_streamed_without(tmp_path: Path, upstream: Upstream) -> None:
+    async def script(call: Call) -> None:
+        if not call.target.endswith("/converse-stream"):
+            call.answer(ANSWER)
+        elif "toolConfig" in call.json:
+            call.answer({"message": UNSTREAMED["with tools"]}, 400)
+        else:
+            call.answer(framed(BRIEF), kind=FRAMES)
+
+    upstream.script = script
+    async with gateways.serve(tmp_path, provider(upstream)) as gateway:
+        replies = [await gateway.stream(**BOTH), await gateway.stream()]
+    assert [reply.text for reply in replies] == ["Hi!", "Hi!"]
+    assert len(replies[1].events) > len(replies[0].events)
 
 
 FINISHES = {

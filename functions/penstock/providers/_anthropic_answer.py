@@ -30,6 +30,8 @@ def answer(message: Document) -> Document:
     """A chat completion that says what the message says. Raises ``UpstreamProtocolError`` if it is none."""
     try:
         blocks = message["content"]
+        if not isinstance(message["stop_reason"], str):
+            raise UpstreamProtocolError("the answer ended before it was finished")
         finish = _FINISHES.get(message["stop_reason"], "stop")
         choice = {"index": 0, "message": _message(blocks, message), "logprobs": None, "finish_reason": finish}
         return {**_top(message, "chat.completion"), "choices": [choice], "usage": usage(message["usage"])}

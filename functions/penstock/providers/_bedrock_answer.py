@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from penstock.core.json import to_json
@@ -39,8 +40,10 @@ def answer(document: Document, id: str, model: str) -> Document:
         raise UpstreamProtocolError(_SHAPE) from None
 
 
-def finished(reason: str) -> str:
+def finished(reason: Any) -> str:
     """OpenAI's word for why an answer ended. Raises ``UpstreamProtocolError`` for one that is none."""
+    if not isinstance(reason, str):
+        raise UpstreamProtocolError("the answer ended before it was finished")
     if reason in _MALFORMED:
         raise UpstreamProtocolError(f"the model's answer cannot be read: {reason}")
     return _FINISHES.get(reason, "stop")
@@ -101,6 +104,22 @@ def usage(counted: Document) -> Document:
     }
 
 
+def _told(document: Document) -> Iterator[tuple[str, Document]]:
+    """The events in which Bedrock would have streamed an answer."""
+    for index, block in enumerate(document["output"]["message"]["content"]):
+        at = {"contentBlockIndex": index}
+        if call := block.get("toolUse"):
+            yield "contentBlockStart", {**at, "start": {"toolUse": call}}
+            yield "contentBlockDelta", {**at, "delta": {"toolUse": {"input": _text(call)}}}
+        elif thought := block.get("reasoningContent"):
+            yield "contentBlockDelta", {**at, "delta": {"reasoningContent": thought.get("reasoningText") or thought}}
+        else:
+            yield "contentBlockDelta", {**at, "delta": {"text": _said(block)}}
+        yield "contentBlockStop", at
+    yield "messageStop", {"stopReason": document["stopReason"]}
+    yield "metadata", {"usage": document["usage"]}
+
+
 class Events:
     """Makes chunks of the events of one stream; ``done`` once its last one was read.
 
@@ -118,6 +137,13 @@ class Events:
         """The chunks that an event stands for; none for one that is not known. Raises ``UpstreamProtocolError``."""
         try:
             return [to_json(chunk) for chunk in self._read(kind, event)]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UpstreamProtocolError(_SHAPE) from None
+
+    def retell(self, document: Document) -> list[bytes]:
+        """The chunks of an answer that came as a whole. Raises ``UpstreamProtocolError`` if it is none."""
+        try:
+            return [to_json(chunk) for kind, event in _told(document) for chunk in self._read(kind, event)]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise UpstreamProtocolError(_SHAPE) from None
 

@@ -22,8 +22,10 @@ from penstock.providers._profiles import Profile
 from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret
 
-_KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}")
-_PATH = re.compile(r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w+\.py\b(?:\", line \d+)?")
+_KEY = re.compile(r"\b(?:sk|pk|rk|xai|gsk|hf|psk)[-_][A-Za-z0-9*_-]{6,}|\bBearer\s+\S+|\bA[KS]IA[A-Z0-9]{12,}")
+_PATH = re.compile(
+    r"(?<![\w/.])(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s\"']+|\b\w+\.py\b(?:\", line \d+)?|\barn:aws[\w-]*:[^\s\"']+"
+)
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
 _OVERFLOW = re.compile(
     r"context[ _]length|maximum context|context window|context limit|too many tokens|longer than the model"

@@ -21,6 +21,22 @@ class Cutter(Protocol):
         ...
 
 
+class Whole:
+    """The cutter of an answer that is no stream: all of it is one piece."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Nothing yet."""
+        self._parts.append(data)
+        return []
+
+    def last(self) -> list[bytes]:
+        """The answer."""
+        return [b"".join(self._parts)]
+
+
 class Reader(Protocol):
     """Chunks of OpenAI's out of pieces; ``count`` of them so far. ``done`` once the last piece was read."""
 

@@ -6,6 +6,7 @@ Requests are signed with the AWS credentials of the process, or carry a Bedrock 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
@@ -14,20 +15,21 @@ from penstock.aws import Identity
 from penstock.core.fold import read_chunk
 from penstock.core.json import to_json
 from penstock.core.ports import Answer, Call
-from penstock.errors import UpstreamError
+from penstock.errors import UpstreamError, UpstreamRefused
 from penstock.outbound import HttpClient, Response
 from penstock.providers._bedrock_answer import Events, answer
 from penstock.providers._bedrock_request import converse_request
 from penstock.providers._event_stream import Frames, Message
 from penstock.providers._line import Line, refused, seconds
 from penstock.providers._profiles import PROFILES
-from penstock.providers._relay import Opened, Translator
+from penstock.providers._relay import Opened, Translator, Whole
 from penstock.providers._signed_line import SignedLine
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT
 
 STREAM = "application/vnd.amazon.eventstream"
 PROFILES_OF_AWS = "/inference-profiles?maxResults=1000&type=SYSTEM_DEFINED"
+_UNSTREAMED = re.compile(r"in streaming mode|(unsupported for|n't support) streaming", re.I)
 _STATUSES = {
     "validationException": 400,
     "accessDeniedException": 403,
@@ -61,6 +63,7 @@ class Bedrock:
 
         self._line = line(runtime)
         self._catalogue = line(runtime.replace("bedrock-runtime", "bedrock"))  # another service, where it is AWS's own
+        self._unstreamed: set[bool] = set()
         self._path = f"/model/{quote(deployment.upstream_model, safe='')}"
 
     async def complete(self, call: Call) -> Answer:
@@ -71,11 +74,30 @@ class Bedrock:
         return Answer(to_json(document), document)
 
     def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
-        """Batches of chunks as the events come; a stream without ``metadata`` after its end is a cut one."""
+        """Batches of chunks as the events come; a stream without ``metadata`` after its end is a cut one.
+
+        A model that cannot be streamed, as some cannot with tools, answers in one piece.
+        """
         return self._line.relay(call, self._begin)
 
     async def _begin(self, call: Call) -> Opened:
-        response = await self._line.post(f"{self._path}/converse-stream", self._body(call), call)
+        body = self._body(call)
+        tooled = "toolConfig" in body
+        if tooled not in self._unstreamed:
+            try:
+                return await self._begin_stream(body, call)
+            except UpstreamRefused as refusal:
+                if not _UNSTREAMED.search(refusal.message):
+                    raise
+                self._unstreamed.add(tooled)
+        response = await self._line.post(f"{self._path}/converse", body, call)
+        events = Events(*self._named(response, call))
+        return Opened(
+            response, Whole(), Translator(events, lambda told: events.retell(self._line.document(told))), "an answer"
+        )
+
+    async def _begin_stream(self, body: dict[str, Any], call: Call) -> Opened:
+        response = await self._line.post(f"{self._path}/converse-stream", body, call)
         await self._line.expect(response, STREAM, lambda _: None)
         events = Events(*self._named(response, call))
 

@@ -48,6 +48,11 @@ def test_a_path_is_not_passed_on(path: str, around: str) -> None:
         assert part not in message
 
 
+def test_an_account_of_aws_is_not_passed_on() -> None:
+    said = "Invocation of arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc isn't allowed."
+    assert clean(said) == "Invocation of [path] isn't allowed."
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -71,6 +76,7 @@ KEYS = [
     "hf_AbCdEfGhIjKl",
     "psk-abcdefghijklmnop",
     "AKIAIOSFODNN7EXAMPLE",
+    "ASIAIOSFODNN7EXAMPLE",
     "Bearer eyJhbGciOi.whatever",
     "sk-****wxyz",
 ]

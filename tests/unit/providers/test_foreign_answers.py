@@ -103,3 +103,4 @@ def test_events_of_bedrocks(documents: list[Any]) -> None:
 def test_answers_of_bedrocks(document: dict[str, Any]) -> None:
     with suppress(UpstreamProtocolError):
         assert bedrock.answer(document, "chatcmpl-1", "m")["choices"]
+    read([document], bedrock.Events("chatcmpl-1", "m").retell)
