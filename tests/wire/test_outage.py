@@ -16,14 +16,12 @@ from penstock.schema.outcome import Outcome
 from tests.unit.memory import Clock
 from tests.wire import gateway as gateways
 from tests.wire.gateway import Gateway
-from tests.wire.outage import connections, statuses
-from tests.wire.outage import streams as streaming
 from tests.wire.outage.answers import PROMPT_TOKENS, WAYS, Way, answer, answer_well
 from tests.wire.outage.callers import Told, bare, official
+from tests.wire.outage.every import FAULTS
 from tests.wire.outage.faults import BUSY, NONE, STATUS, Fault, Faulty, open_at
 from tests.wire.upstream import serve
 
-FAULTS: dict[str, Fault] = {**statuses.FAULTS, **connections.FAULTS, **streaming.FAULTS}
 KINDS = ("openai", "vllm")
 """One that is asked for what the caller wants, and one that is always asked for a stream."""
 SOON = 0.3

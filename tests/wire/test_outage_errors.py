@@ -11,9 +11,9 @@ import pytest
 from tests.wire.gateway import MODEL, Gateway, provider, serve
 from tests.wire.outage.answers import WAYS, Way, answer_well, number_of, usage
 from tests.wire.outage.callers import bare
+from tests.wire.outage.every import FAULTS
 from tests.wire.outage.faults import BUSY, DOWN, LATE, STATUS, Fault, open_at
-from tests.wire.outage.statuses import FAULTS, error
-from tests.wire.test_outage import FAULTS as EVERY
+from tests.wire.outage.statuses import error
 from tests.wire.upstream import Call, Script, Upstream, answering, streaming
 
 both = pytest.mark.parametrize("way", [WAYS["chat"], WAYS["streamed-chat"]], ids=["plain", "streamed"])
@@ -54,7 +54,7 @@ async def test_the_time_to_come_again_is_passed_on(
 
 @both
 async def test_all_attempts_share_one_deadline(tmp_path: Path, upstream: Upstream, second: Upstream, way: Way) -> None:
-    upstream.script = second.script = EVERY["no answer"].act
+    upstream.script = second.script = FAULTS["no answer"].act
     providers = three(upstream.url, second, timeout=0.4, max_retries=5, retry_delay=0.01)
     async with serve(tmp_path, *providers, sections=NOBODY, timeout=1.0, attempts=20) as gateway:
         reply = await (gateway.stream() if way.stream else gateway.plain())
@@ -173,11 +173,11 @@ def price_of(second: Upstream) -> int:
 
 @pytest.mark.parametrize("name", GAVE_NOTHING)
 async def test_an_attempt_that_gave_nothing_costs_nothing(tmp_path: Path, second: Upstream, name: str) -> None:
-    told, paid = await ask_both_ways(tmp_path, EVERY[name], second)
+    told, paid = await ask_both_ways(tmp_path, FAULTS[name], second)
     assert told == paid == price_of(second)
 
 
 @pytest.mark.parametrize("name", GAVE_SOMETHING)
 async def test_what_was_given_before_a_cut_is_paid_once(tmp_path: Path, second: Upstream, name: str) -> None:
-    told, paid = await ask_both_ways(tmp_path, EVERY[name], second)
+    told, paid = await ask_both_ways(tmp_path, FAULTS[name], second)
     assert told == paid > price_of(second)

@@ -287,10 +287,10 @@ async def _unscripted(call: Call) -> None:
 
 
 @asynccontextmanager
-async def serve(script: Script = _unscripted) -> AsyncIterator[Upstream]:
-    """Listen on a free port of loopback until the block ends."""
+async def serve(script: Script = _unscripted, port: int = 0) -> AsyncIterator[Upstream]:
+    """Listen on this or a free port of loopback until the block ends."""
     upstream = Upstream(script)
-    server = await asyncio.get_running_loop().create_server(lambda: _Wire(upstream), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: _Wire(upstream), "127.0.0.1", port)
     upstream.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield upstream

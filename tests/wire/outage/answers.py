@@ -131,7 +131,9 @@ def streams(call: Call) -> bool:
 
 async def answer_well(call: Call) -> None:
     """A provider with nothing wrong."""
-    if streams(call):
+    if call.method == "GET":
+        call.answer({"object": "list", "data": [{"id": "engine-1", "object": "model"}]})
+    elif streams(call):
         call.begin()
         for chunk in parts(call):
             call.event(chunk)

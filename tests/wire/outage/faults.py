@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from tests.ports import free_port
 from tests.wire import upstream as upstreams
 from tests.wire.outage.answers import answer_well, number_of, streams
 from tests.wire.upstream import Call, Script
@@ -66,6 +67,10 @@ class Faulty:
         self.broken = True
         self.hits: Counter[int] = Counter()
 
+    async def turn(self, *, broken: bool) -> None:
+        """Begin to fail, or end it."""
+        self.broken = broken
+
     async def serve(self, call: Call) -> None:
         """Answer one call, well or not."""
         if not (self.broken and call.method == "POST" and self.fault.befalls(call)):
@@ -86,3 +91,22 @@ async def open_at(fault: Fault) -> AsyncIterator[Faulty]:
     async with upstreams.serve(faulty.serve) as upstream:
         faulty.url = upstream.url
         yield faulty
+
+
+class Mortal(Faulty):
+    """A provider whose process dies, with all its connections, and is started again at the same address."""
+
+    def __init__(self) -> None:
+        super().__init__(Fault(DOWN, after=True))
+        self._port = free_port()
+        self._life = AsyncExitStack()
+        self.url = f"http://127.0.0.1:{self._port}/v1"
+
+    async def turn(self, *, broken: bool) -> None:
+        """Die, or live again."""
+        if broken != self.broken:
+            self.broken = broken
+            if broken:
+                await self._life.aclose()
+            else:
+                await self._life.enter_async_context(upstreams.serve(answer_well, self._port))
