@@ -15,11 +15,13 @@
     │   └── BudgetExceeded          429  insufficient_quota
     ├── UpstreamError               a provider failed; another one may do better
     │   ├── UpstreamUnavailable     502  refused connection, DNS, TLS, 5xx
+    │   │   └── UpstreamLacks       502  it has no such route or model
     │   ├── UpstreamBusy            503  its queue is full or it limits our rate: busy, not broken
     │   ├── UpstreamTimeout         504
     │   ├── UpstreamProtocolError   502  what it sent is not what it promised, or was cut
     │   └── UpstreamRefused         4xx  it says that the request itself is wrong: passed on, never retried
     ├── NoDeploymentAvailable       503  every candidate failed; carries the attempts
+    │   └── NoTimeLeft              504  the deadline passed while there were others to try
     ├── ClassifierError             503
     ├── NotConfigured               501  this gateway was not set up for it
     ├── Restarting                  503  this process is being stopped
@@ -158,6 +160,10 @@ class UpstreamUnavailable(UpstreamError):
     code = "upstream_unavailable"
 
 
+class UpstreamLacks(UpstreamUnavailable):
+    """The provider has no such route, or no such model: it may serve other calls all the same."""
+
+
 class UpstreamBusy(UpstreamError):
     """A full queue or a rate limit of the provider's: busy, not broken."""
 
@@ -209,6 +215,14 @@ class NoDeploymentAvailable(PenstockError):
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.attempts = attempts
+
+
+class NoTimeLeft(NoDeploymentAvailable):
+    """The request's time was over before a deployment had answered."""
+
+    status = 504
+    code = "upstream_timeout"
+    type = "timeout_error"
 
 
 class ClassifierError(PenstockError):

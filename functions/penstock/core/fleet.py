@@ -148,5 +148,6 @@ class Fleet:
             priority=self._workplace.priority,
             timeout=self._workplace.timeout,
             reported=worker.running + worker.waiting,
+            generation=worker.generation,
             pool=WORKERS,
         )

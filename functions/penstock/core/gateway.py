@@ -23,6 +23,7 @@ from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
     NoDeploymentAvailable,
+    NoTimeLeft,
     PenstockError,
     PermissionDenied,
     RateLimited,
@@ -176,8 +177,8 @@ class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *("_began", "_gateway", "_started", "_taken", "call", "deployment", "first_at", "last", "need", "owed"),
-        *("relay", "reported", "request", "reservation", "router", "tries"),
+        *("_began", "_gateway", "_started", "_taken", "again", "call", "deployment", "first_at", "last", "need"),
+        *("owed", "relay", "reported", "request", "reservation", "router", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
@@ -192,6 +193,7 @@ class _Account:
         self.relay: Relay | None = None
         self.reported: Usage | None = None
         self.last: UpstreamError | None = None
+        self.again: float | None = None
         self.need = NOTHING
         self.reservation: Reservation | None = None
         self.owed = self._taken = NOTHING_YET
@@ -223,6 +225,8 @@ class _Account:
     def failed(self, place: Place, error: UpstreamError, seconds: float) -> None:
         """A place could not answer."""
         self.last = error
+        if error.retry_after is not None:
+            self.again = error.retry_after if self.again is None else min(error.retry_after, self.again)
         self.tries.failed(place, error)
         self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
 
@@ -238,16 +242,16 @@ class _Account:
         )
         self.owed, self._taken = self.owed.plus(taken), self._taken.plus(taken)
 
-    def exhausted(self) -> PenstockError:
+    def exhausted(self, kind: type[NoDeploymentAvailable] = NoDeploymentAvailable) -> PenstockError:
         """The error of a request that no deployment could serve: the only one's own, or all of them told."""
         attempts = self.request.attempts
         if len(attempts) == 1 and self.last is not None:
             return self.last
         told = "; ".join(f"{attempt.deployment}: {attempt.code}" for attempt in attempts)
-        return NoDeploymentAvailable(
+        return kind(
             f"No deployment of {self.request.model!r} could answer ({told}).",
             attempts=tuple(attempt.told() for attempt in attempts),
-            retry_after=self.last.retry_after if self.last else None,
+            retry_after=self.again,
         )
 
     def _outcome(self, error: BaseException | None) -> Outcome:
@@ -302,7 +306,7 @@ class _Attempting:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         account, place = self._account, self._place
         seconds = time.perf_counter() - self._began
-        account.router.ended(place, error)
+        account.router.ended(place, error, account.request.endpoint)
         account.charge(error, seconds)
         if error is None:
             first = seconds if account.first_at is None else account.first_at - self._began
@@ -313,4 +317,8 @@ class _Attempting:
         account.failed(place, error, seconds)
         if isinstance(error, UpstreamRefused) or account.first_at is not None:
             return False
-        return asyncio.get_running_loop().time() < account.request.deadline
+        if asyncio.get_running_loop().time() < account.request.deadline:
+            return True
+        if len(account.request.attempts) > 1:
+            raise account.exhausted(NoTimeLeft) from error
+        return False

@@ -14,6 +14,7 @@ from penstock.errors import (
     InvalidRequest,
     UpstreamBusy,
     UpstreamError,
+    UpstreamLacks,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -33,9 +34,8 @@ _OVERFLOW = re.compile(
     re.I,
 )
 _BROKE = re.compile(r"credit balance|insufficient balance|insufficient_quota|billing_hard_limit", re.I)
-_OURS = frozenset({404, 405, 407, 410, 421, 424, 426})
-"""Statuses that blame where or how we asked, and not what the caller wants: no such model or address, a proxy's, what
-failed behind it."""
+_OURS = frozenset({407, 410, 421, 424, 426})
+"""Statuses that blame where or how we asked, and not what the caller wants: a proxy's, what failed behind it."""
 _STATUSES: dict[Any, int] = {
     "invalid_request_error": 400,
     "insufficient_quota": 429,
@@ -148,6 +148,8 @@ def _fault(
         return UpstreamTimeout(said, provider=provider, retry_after=after)
     if status in (401, 403):
         return UpstreamUnavailable(f"{provider} does not accept our credential", provider=provider)
+    if status in (404, 405):
+        return UpstreamLacks(said, provider=provider, retry_after=after)
     if status >= 500 or status in _OURS or status < 400:
         return UpstreamUnavailable(said, provider=provider, retry_after=after)
     code, param = detail.get("code"), detail.get("param")

@@ -39,7 +39,7 @@ class Deployment:
     ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
     that providers share who come and go: ``workers``, or empty.
     ``reported`` is the number of requests that a worker said it has, of all gateways together. ``cold_start`` is of
-    those that may sleep.
+    those that may sleep, ``generation`` of workers: another one after each start.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Deployment:
     retry_delay: float = 1.0
     reported: int = 0
     pool: str = ""
+    generation: str = ""
     cold_start: ColdStart | None = None
     timeout: float = 300.0
     connect_timeout: float = 5.0

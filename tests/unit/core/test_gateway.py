@@ -22,6 +22,7 @@ from penstock.errors import (
     InvalidRequest,
     ModelNotFound,
     NoDeploymentAvailable,
+    NoTimeLeft,
     PenstockError,
     PermissionDenied,
     StateError,
@@ -202,10 +203,10 @@ async def test_the_only_deployments_own_error_is_told(run: Run) -> None:
 
 
 @both
-async def test_when_all_failed_the_last_retry_after_is_told(run: Run) -> None:
-    room = Room(Scripted(UpstreamUnavailable("x")), Scripted(UpstreamBusy("full", retry_after=7)))
+async def test_when_all_failed_the_caller_is_told_when_the_first_of_them_may_be_asked_again(run: Run) -> None:
+    busy = [Scripted(UpstreamBusy("full", retry_after=seconds)) for seconds in (7, 30)]
     with pytest.raises(NoDeploymentAvailable) as error:
-        await run(room, request())
+        await run(Room(*busy, Scripted(UpstreamUnavailable("x"))), request())
     assert error.value.retry_after == 7
 
 
@@ -226,6 +227,19 @@ async def test_past_the_deadline_nobody_else_is_tried(run: Run) -> None:
     with pytest.raises(UpstreamTimeout):
         await run(Room(Scripted(UpstreamTimeout("late")), second), request(seconds=-1))
     assert not second.calls
+
+
+@both
+async def test_when_the_time_is_over_in_a_later_attempt_all_of_them_are_told(run: Run) -> None:
+    late, asked = asyncio.Event(), request(seconds=0.05)
+    asyncio.get_running_loop().call_at(asked.deadline, late.set)
+    third = Scripted(*steps(run))
+    room = Room(Scripted(UpstreamBusy("full", retry_after=7)), Scripted(late, UpstreamTimeout("late")), third)
+    with pytest.raises(NoTimeLeft) as error:
+        await run(room, asked)
+    assert (error.value.status, error.value.retry_after) == (504, 7)
+    assert [attempt["code"] for attempt in error.value.attempts] == ["upstream_busy", "upstream_timeout"]
+    assert not third.calls
 
 
 @both

@@ -17,6 +17,7 @@ from penstock.errors import StateError, UpstreamUnavailable
 from penstock.house import House
 from penstock.schema.config import Auth, CircuitBreaker, Document, Logging, Provider
 from penstock.schema.notice import DOWN, HEALTH
+from penstock.schema.request import CHAT
 from penstock.settings import Settings
 
 INSIDE, OUTSIDE = "127.0.0.1", "203.0.113.9"
@@ -100,7 +101,7 @@ async def test_a_provider_that_is_tried_again_is_degraded(app: App) -> None:
     for deployment in await house.registry.places():
         if deployment.provider == "spare":
             router.place(deployment).began()
-            router.ended(router.place(deployment), UpstreamUnavailable("x"))
+            router.ended(router.place(deployment), UpstreamUnavailable("x"), CHAT)
     deadline = time.monotonic() + 5
     while (told := (await ask(app)).json())["providers"]["degraded"] == 0:
         assert time.monotonic() < deadline

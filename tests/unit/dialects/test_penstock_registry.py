@@ -14,6 +14,7 @@ from penstock.bootstrap import build
 from penstock.core.keys import generate, new_key
 from penstock.errors import UpstreamUnavailable
 from penstock.schema.config import Document, Logging, Provider
+from penstock.schema.request import CHAT
 from penstock.settings import Settings
 
 PROVIDERS = [
@@ -57,7 +58,7 @@ async def break_down(app: App, provider: str) -> None:
             for _ in range(5):
                 place = house.gateway.router.place(deployment)
                 place.began()
-                place.ended(UpstreamUnavailable("x"))
+                place.ended(UpstreamUnavailable("x"), CHAT)
 
 
 async def test_providers_tell_how_they_are(app: App, client: httpx.AsyncClient) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from penstock.core.routing.breaker import Bounds, Breaker
-from penstock.errors import UpstreamBusy, UpstreamError, UpstreamRefused
+from penstock.errors import UpstreamBusy, UpstreamError, UpstreamLacks, UpstreamRefused
 from penstock.schema.model import Deployment
 
 WEIGHT = 0.3
@@ -21,22 +21,12 @@ class Place:
     """One deployment as this process has seen it, and others have told. Seconds throughout, on the monotonic clock.
 
     ``ttft``, ``per_token`` and ``seconds`` are moving averages of calls that went well. ``warm_until`` and
-    ``warming_since`` are of places that may sleep.
+    ``warming_since`` are of places that may sleep. ``endpoints`` are those that it has served.
     """
 
     __slots__ = (
-        *(
-            "breaker",
-            "busy_until",
-            "calls",
-            "deployment",
-            "down_until",
-            "failures",
-            "per_token",
-            "seconds",
-            "served_at",
-        ),
-        *("ttft", "under_way", "warm_until", "warming_since"),
+        *("breaker", "busy_until", "calls", "deployment", "down_until", "endpoints", "failures", "per_token"),
+        *("seconds", "served_at", "ttft", "under_way", "warm_until", "warming_since"),
     )
 
     def __init__(self, deployment: Deployment, bounds: Bounds) -> None:
@@ -48,6 +38,7 @@ class Place:
         self.warming_since: float | None = None
         self.under_way = 0
         self.calls = 0
+        self.endpoints: set[str] = set()
         self.failures = 0
         self.seconds: float | None = None
         self.ttft: float | None = None
@@ -76,10 +67,11 @@ class Place:
         self.calls += 1
         self.breaker.began()
 
-    def ended(self, error: BaseException | None) -> str | None:
-        """A call to it has ended; answers what its breaker became, if anything new.
+    def ended(self, error: BaseException | None, endpoint: str) -> str | None:
+        """A call to an endpoint of it has ended; answers what its breaker became, if anything new.
 
-        Busy is not broken, and a caller's own mistake or leaving tells nothing of it.
+        Busy is not broken, and a caller's own mistake or leaving tells nothing of it. Nor is one broken that lacks an
+        endpoint, if it never served that: the others may be well.
         """
         now = time.monotonic()
         self.under_way -= 1
@@ -88,8 +80,11 @@ class Place:
             self.busy_until = max(self.busy_until, now + pause)
         self.failures += isinstance(error, UpstreamError) and not isinstance(error, UpstreamRefused)
         broken = isinstance(error, UpstreamError) and not isinstance(error, (UpstreamBusy, UpstreamRefused))
+        if isinstance(error, UpstreamLacks) and self.endpoints and endpoint not in self.endpoints:
+            broken = False
         if error is None:
             self.served_at, self.down_until = now, 0.0
+            self.endpoints.add(endpoint)
         return self.breaker.ended(failed=True if broken else None if error is not None else False, now=now)
 
     def answered(self, ttft: float, seconds: float, tokens: int) -> None:

@@ -41,7 +41,7 @@ class Router:
     def place(self, deployment: Deployment) -> Place:
         """What is known of a deployment."""
         place = self._places.get(deployment.id)
-        if place is None or place.deployment.base_url != deployment.base_url:  # a worker that came back elsewhere
+        if place is None or _is_another(deployment, place.deployment):
             if len(self._places) >= CAPACITY:
                 self._places = {name: known for name, known in self._places.items() if known.under_way}
             place = self._places[deployment.id] = Place(deployment, self._bounds)
@@ -54,9 +54,8 @@ class Router:
     def order(self, deployments: Sequence[Deployment], request: Request) -> list[Place]:
         """Who is tried in which order: forced ones, then by priority, among equals as the policy says.
 
-        Places that sleep come after those that do not, those that are busy after all others, those that are broken not
-        at all; but where nobody else is left they are tried all the same, those first whose time is over soonest: a
-        guess is better than a refusal.
+        Places that sleep come after those that do not, then those that are busy, and at last those that are broken or
+        down, first the one whose time is over soonest: a guess is better than a refusal.
         """
         now = time.monotonic()
         places = [self.place(deployment) for deployment in deployments]
@@ -64,11 +63,12 @@ class Router:
             return places
         well = [place for place in places if place.available(now)]
         busy = [place for place in places if place not in well and place.serves(now)]
+        broken = [place for place in places if not place.serves(now)]
         ordered: list[Place] = []
         for rank in sorted({_rank(place, now) for place in well}):
             ordered += self._policy([place for place in well if _rank(place, now) == rank], request)
         ordered += sorted(busy, key=lambda place: place.busy_until)
-        return ordered or sorted(places, key=lambda place: max(place.breaker.opened_until, place.down_until))
+        return ordered + sorted(broken, key=lambda place: max(place.breaker.opened_until, place.down_until))
 
     def passed_over(self, ordered: Sequence[Place]) -> list[Place]:
         """Places that would be tried first if they did not sleep."""
@@ -94,9 +94,9 @@ class Router:
                 if await self.board.take(f"try {place.deployment.id}", self._bounds.recovery_timeout):
                     breaker.trying_until = now + self._bounds.recovery_timeout
 
-    def ended(self, place: Place, error: BaseException | None) -> None:
-        """A call to a place has ended; tell the others what came of it."""
-        became = place.ended(error)
+    def ended(self, place: Place, error: BaseException | None, endpoint: str) -> None:
+        """A call to an endpoint of a place has ended; tell the others what came of it."""
+        became = place.ended(error, endpoint)
         if became is not None:
             self._broken.add(place) if became == OPEN else self._broken.discard(place)
             self.tell(place.deployment, BREAKER, became, self._bounds.recovery_timeout + REMEMBERED, str(error or ""))
@@ -166,9 +166,15 @@ class Router:
             place.warming_since = at if notice.state == WARMING else None
 
 
+def _is_another(new: Deployment, known: Deployment) -> bool:
+    """Whether a worker has come back: what was known of the one before tells nothing of it."""
+    return new.base_url != known.base_url or new.generation != known.generation
+
+
 def _subject(deployment: Deployment, about: str) -> str:
-    """Whom a notice names: a server is up or down as a whole."""
-    return deployment.provider if about == HEALTH else deployment.id
+    """Whom a notice names: a server is up or down as a whole, and a worker that has come back is another."""
+    name = deployment.provider if about == HEALTH else deployment.id
+    return f"{name} {deployment.generation}" if deployment.generation else name
 
 
 def _rank(place: Place, now: float) -> tuple[bool, bool, int]:

@@ -17,6 +17,7 @@ from penstock.errors import (
     InvalidRequest,
     UpstreamBusy,
     UpstreamError,
+    UpstreamLacks,
     UpstreamProtocolError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -24,7 +25,7 @@ from penstock.errors import (
 )
 from penstock.schema.key import ANONYMOUS
 from penstock.schema.model import Deployment
-from penstock.schema.request import CHAT, Request
+from penstock.schema.request import CHAT, COMPLETIONS, Request
 from tests.unit.memory import Clock
 
 BOUNDS = Bounds(failure_threshold=2, recovery_timeout=30.0)
@@ -50,10 +51,15 @@ def asking(deadline: float = 1e9) -> Request:
     return Request("req_1", CHAT, "m", {"messages": []}, False, ANONYMOUS, deadline)
 
 
+def call(router: Router, place: Deployment, error: BaseException | None, endpoint: str = CHAT) -> None:
+    """Let a call to a place end so."""
+    router.place(place).began()
+    router.ended(router.place(place), error, endpoint)
+
+
 def fail(router: Router, place: Deployment, error: BaseException) -> None:
     """Let a call to a place fail."""
-    router.place(place).began()
-    router.ended(router.place(place), error)
+    call(router, place, error)
 
 
 def order(router: Router, *deployments: Deployment) -> str:
@@ -74,12 +80,12 @@ def test_a_place_that_fails_is_left_alone_for_a_while(clock: Clock, error: Upstr
     fail(router, A, error)
     assert order(router, A, B) == "ab"
     fail(router, A, error)
-    assert order(router, A, B) == "b"
+    assert order(router, A, B) == "ba"
     clock.now += 30
     assert order(router, A, B) == "ab"
     router.place(A).began()
-    assert order(router, A, B) == "b", "one call tries it, the others do not wait for that"
-    router.ended(router.place(A), None)
+    assert order(router, A, B) == "ba", "one call tries it, the others do not wait for that"
+    router.ended(router.place(A), None, CHAT)
     assert order(router, A, B) == "ab"
 
 
@@ -103,7 +109,7 @@ def test_a_busy_place_comes_last_for_as_long_as_it_says(clock: Clock) -> None:
     assert order(router, A, B, C) == "abc", "nobody is left alone for a day"
 
 
-def test_where_all_are_broken_they_are_tried_all_the_same(clock: Clock) -> None:
+def test_what_is_broken_is_tried_when_nobody_else_could_answer(clock: Clock) -> None:
     router = Router(bounds=BOUNDS)
     for place in (B, A):
         fail(router, place, BROKEN[0])
@@ -111,6 +117,33 @@ def test_where_all_are_broken_they_are_tried_all_the_same(clock: Clock) -> None:
         clock.now += 1
     assert order(router, A, B) == "ba", "the one whose time is over first"
     assert order(router, A) == "a"
+
+
+def test_a_worker_that_has_come_back_is_another(clock: Clock) -> None:
+    router = Router(bounds=BOUNDS)
+    worker = replace(A, generation="g1")
+    for _ in range(2):
+        fail(router, worker, BROKEN[0])
+    assert order(router, worker, B) == "ba"
+    assert order(router, replace(worker, generation="g2"), B) == "ab"
+
+
+def test_who_lacks_one_endpoint_serves_the_others(clock: Clock) -> None:
+    router = Router(bounds=BOUNDS)
+    call(router, A, None)
+    for _ in range(9):
+        call(router, A, UpstreamLacks("no such route"), COMPLETIONS)
+    assert order(router, A, B) == "ab"
+    for _ in range(2):
+        call(router, A, UpstreamLacks("no such model"))
+    assert order(router, A, B) == "ba", "it has served chats, and does no more"
+
+
+def test_who_never_served_anything_and_lacks_all_is_broken(clock: Clock) -> None:
+    router = Router(bounds=BOUNDS)
+    for _ in range(2):
+        call(router, A, UpstreamLacks("no such model"))
+    assert order(router, A, B) == "ba"
 
 
 def test_what_is_known_of_a_place_outlives_a_new_registry() -> None:

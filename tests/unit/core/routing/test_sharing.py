@@ -57,7 +57,7 @@ class Process:
     async def call(self, deployment: Deployment, error: Exception | None = None) -> None:
         place = self.router.place(deployment)
         place.began()
-        self.router.ended(place, error)
+        self.router.ended(place, error, CHAT)
         await self.board.settled()
 
 
@@ -68,7 +68,7 @@ async def broken(*processes: Process) -> None:
     for _ in range(2):
         await processes[0].call(A, BROKEN)
     for process in processes:
-        assert await process.order() == "b"
+        assert await process.order() == "ba"
 
 
 async def test_what_one_finds_broken_all_leave_alone(clock: Clock, store: MemoryStore) -> None:
@@ -79,7 +79,7 @@ async def test_what_one_finds_broken_all_leave_alone(clock: Clock, store: Memory
 
 async def test_a_process_that_starts_later_knows_it_too(clock: Clock, store: MemoryStore) -> None:
     await broken(Process(store))
-    assert await Process(store).order() == "b", "it sees the place for the first time after it has read the notice"
+    assert await Process(store).order() == "ba", "it sees the place for the first time after it has read the notice"
 
 
 async def test_one_of_all_tries_it_again_and_its_success_is_known_to_all(clock: Clock, store: MemoryStore) -> None:
@@ -96,12 +96,12 @@ async def test_its_failure_leaves_it_alone_for_all(clock: Clock, store: MemorySt
     one, two = Process(store), Process(store)
     await broken(one, two)
     clock.now += 30
-    assert [await one.order(), await two.order()] == ["ab", "b"]
+    assert [await one.order(), await two.order()] == ["ab", "ba"]
     await one.call(A, BROKEN)
     clock.now += 29
-    assert [await one.order(), await two.order()] == ["b", "b"]
+    assert [await one.order(), await two.order()] == ["ba", "ba"]
     clock.now += 1
-    assert sorted([await one.order(), await two.order()]) == ["ab", "b"]
+    assert sorted([await one.order(), await two.order()]) == ["ab", "ba"]
 
 
 async def test_when_the_one_who_tries_dies_another_does(clock: Clock, store: MemoryStore) -> None:
@@ -110,7 +110,7 @@ async def test_when_the_one_who_tries_dies_another_does(clock: Clock, store: Mem
     clock.now += 30
     assert await one.order() == "ab"
     clock.now += 29
-    assert await two.order() == "b"
+    assert await two.order() == "ba"
     clock.now += noticeboard.BELIEVED
     assert await two.order() == "ab"
 
@@ -131,7 +131,7 @@ async def test_while_the_store_is_away_each_process_sees_for_itself(clock: Clock
     store.failure = memory.DOWN
     for _ in range(2):
         await one.call(A, BROKEN)
-    assert await one.order() == "b"
+    assert await one.order() == "ba"
     clock.now += 30
     assert await one.order() == "ab"
     await one.call(A)
@@ -142,7 +142,7 @@ async def test_what_is_down_is_left_alone_until_somebody_was_served_there(clock:
     one, two = Process(store), Process(store)
     one.router.tell(A, HEALTH, DOWN, 90)
     await one.board.settled()
-    assert [await one.order(), await two.order()] == ["b", "b"]
+    assert [await one.order(), await two.order()] == ["ba", "ba"]
     clock.now += 1
     await two.call(A)
     assert await two.order() == "ab", "it has just answered"

@@ -170,7 +170,7 @@ async def test_it_is_awake_for_as_long_as_it_is_said_to_stay_so_after_an_answer(
     process = Process(server, idle=0.05)
     place = process.place
     place.began()
-    process.router.ended(place, None)
+    process.router.ended(place, None, CHAT)
     assert not process.cold()
     await until(process.cold)
 
@@ -179,7 +179,7 @@ async def test_what_one_process_was_served_by_is_awake_for_all() -> None:
     server, store = Server(), MemoryStore()
     one, two = Process(server, store), Process(server, store)
     one.place.began()
-    one.router.ended(one.place, None)
+    one.router.ended(one.place, None, CHAT)
     assert one.router.board is not None
     assert two.router.board is not None
     await one.router.board.settled()
@@ -187,7 +187,7 @@ async def test_what_one_process_was_served_by_is_awake_for_all() -> None:
     assert not two.cold()
     for _ in range(50):
         one.place.began()
-        one.router.ended(one.place, None)
+        one.router.ended(one.place, None, CHAT)
     await one.router.board.settled()
     assert store.asked["post_notice"] == 1, "not every answer is worth a write"
 
