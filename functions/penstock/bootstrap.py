@@ -99,7 +99,12 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
 
 def _workplace(settings: Settings) -> Workplace:
     workers = settings.document.workers
-    return Workplace(settings.credentials.get(workers.api_key_env or ""), workers.priority, workers.timeout)
+    return Workplace(
+        settings.credentials.get(workers.api_key_env or ""),
+        workers.priority,
+        workers.timeout,
+        workers.first_token_timeout,
+    )
 
 
 def _router(document: Document, store: Store) -> Router:
@@ -211,6 +216,7 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         cold_start=provider.cold_start,
         timeout=provider.timeout,
         connect_timeout=provider.connect_timeout,
+        first_token_timeout=provider.first_token_timeout,
         options=tuple(provider.options.items()),
     )
     if not (profile and profile.regional):

@@ -39,7 +39,7 @@ class Engine:
             "/ready": {},
             "/v1/loads": {"version": "0.5.23", "loads": [load]},
             "/v1/models": {"data": [{"id": "llama"}]},
-            "/get_model_info": {"is_generation": True},
+            "/model_info": {"is_generation": True},
         }
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -108,7 +108,7 @@ def engine(*answers: Script, generates: bool = True) -> Script:
 
     async def script(call: Call) -> None:
         if call.method == "GET":
-            assert call.target == "/get_model_info"
+            assert call.target == "/model_info"
             call.answer({"model_path": "/srv/models/tiny", "is_generation": generates})
         else:
             await (left.pop(0) if len(left) > 1 else left[0])(call)

@@ -11,8 +11,20 @@ import pytest
 from penstock.core.routing import place as places
 from penstock.core.routing import router as routers
 from tests.unit.memory import Clock
-from tests.wire.gateway import provider, serve
-from tests.wire.upstream import HELLO, Call, Script, Upstream, answering, chunk, completion, pausing, streaming
+from tests.wire.gateway import MODEL, provider, serve
+from tests.wire.upstream import (
+    DONE,
+    HELLO,
+    Call,
+    Script,
+    Upstream,
+    answering,
+    chunk,
+    completion,
+    pausing,
+    streaming,
+    usage_chunk,
+)
 
 DOWN = {"error": {"message": "out of order", "type": "server_error", "code": None}}
 
@@ -26,6 +38,14 @@ def one_after_the_other(*scripts: Script) -> Script:
         await next(coming, last)(call)
 
     return script
+
+
+def finish(call: Call) -> None:
+    """End a stream well."""
+    for document in (chunk(finish="stop"), usage_chunk()):
+        call.event(document)
+    call.piece(DONE)
+    call.finish()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -98,3 +118,33 @@ async def test_an_upstream_that_fails_is_left_alone_and_found_again(
         for _ in range(3):
             assert (await gateway.plain()).headers["x-penstock-deployment"] == "first/public-1"
     assert (len(upstream.calls), len(second.calls)) == (8, 8)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("begun", [False, True], ids=["before the head", "after it"])
+async def test_who_sends_no_token_in_its_time_is_followed_by_the_next(
+    tmp_path: Path, upstream: Upstream, second: Upstream, stream: bool, begun: bool
+) -> None:
+    async def stalled(call: Call) -> None:
+        if begun:
+            call.begin()
+        await call.gone.wait()
+
+    upstream.script, second.script = stalled, streaming(*HELLO)
+    first = provider(upstream.url, type="vllm", first_token_timeout=0.2)
+    other = provider(second.url, type="vllm", name="second", priority=2)
+    async with serve(tmp_path, first, other) as gateway:
+        reply = await (gateway.stream() if stream else gateway.plain())
+    assert (reply.status, reply.headers["x-penstock-deployment"]) == (200, f"second/{MODEL}")
+    assert upstream.calls[0].gone.is_set()
+
+
+async def test_the_time_for_the_first_token_is_not_that_of_the_answer(tmp_path: Path, upstream: Upstream) -> None:
+    go = asyncio.Event()
+    upstream.script = pausing(go, chunk("Hello"), then=finish)
+    async with serve(tmp_path, provider(upstream.url, first_token_timeout=0.2)) as gateway:
+        async with gateway.open({"stream": True}) as live:
+            await live.until(lambda body: b"Hello" in body)
+            asyncio.get_running_loop().call_later(0.4, go.set)
+            await live.rest()
+        assert live.ended_well()

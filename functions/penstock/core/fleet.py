@@ -45,6 +45,7 @@ class Workplace:
     credential: Secret | None = None
     priority: int = 1
     timeout: float = 300.0
+    first_token_timeout: float | None = None
 
 
 class Fleet:
@@ -147,6 +148,7 @@ class Fleet:
             credential=self._workplace.credential,
             priority=self._workplace.priority,
             timeout=self._workplace.timeout,
+            first_token_timeout=self._workplace.first_token_timeout,
             reported=worker.running + worker.waiting,
             generation=worker.generation,
             pool=WORKERS,

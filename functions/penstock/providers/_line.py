@@ -6,16 +6,25 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock.core.json import parse, write
 from penstock.core.ports import Call
-from penstock.errors import InvalidRequest, UpstreamError, UpstreamProtocolError, UpstreamRefused, UpstreamUnavailable
+from penstock.errors import (
+    InvalidRequest,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from penstock.outbound import Headers, HttpClient, Response, Target
 from penstock.providers._faults import fault
 from penstock.providers._profiles import Profile
 from penstock.providers._relay import Opened
 from penstock.schema.model import Deployment, ModelCard
+
+T = TypeVar("T")
 
 MAX_ERROR = 64 * 1024
 MAX_LIST = 4 * 1024 * 1024
@@ -67,13 +76,16 @@ class Line:
     async def relay(self, call: Call, begin: Callable[[Call], Awaitable[Opened]]) -> AsyncGenerator[list[bytes], None]:
         """Batches of chunks of the stream that ``begin`` asks for, as they come. Raises ``UpstreamError``."""
         call.streamed = True
-        response, cutter, reader, end = await begin(call)
+        patience = self.deployment.first_token_timeout
+        by = None if patience is None else asyncio.get_running_loop().time() + patience
+        response, cutter, reader, end = await (begin(call) if by is None else self._within(by, begin(call)))
         try:
             while not reader.done:
-                data = await response.chunk()
+                data = await (response.chunk() if by is None else self._within(by, response.chunk()))
                 batch, error = reader.read(cutter.feed(data) if data else cutter.last())
                 call.payloads = reader.count
                 if batch:
+                    by = None
                     yield batch
                 if error:
                     raise error
@@ -82,6 +94,17 @@ class Line:
             await _finish(response)
         finally:
             response.close()
+
+    async def _within(self, by: float, coming: Awaitable[T]) -> T:
+        """What is waited for, if it comes before the time that the provider has for its first token is over."""
+        try:
+            async with asyncio.timeout_at(by):
+                return await coming
+        except TimeoutError:
+            raise UpstreamTimeout(
+                f"{self.deployment.provider} sent no token within {self.deployment.first_token_timeout:g} s",
+                provider=self.deployment.provider,
+            ) from None
 
     async def expect(self, response: Response, kind: str, judge: Callable[[Any], UpstreamError | None]) -> None:
         """Raise unless a 200 is a stream of this kind: its own error, where ``judge`` finds that it is one."""

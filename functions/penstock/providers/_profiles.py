@@ -64,7 +64,7 @@ PROFILES = {
             always_stream=True,
             fields=SGLANG,
             busy=frozenset({429, 503}),
-            about="/get_model_info",
+            about="/model_info",
             window=True,
             ready="/ready",
         ),

@@ -149,6 +149,7 @@ class Provider:
     retry_delay: float = 1.0
     timeout: float = 300.0
     connect_timeout: float = 5.0
+    first_token_timeout: float | None = None
     custom_headers: dict[str, str] = field(default_factory=dict)
     cold_start: ColdStart | None = None
     options: dict[str, float | str] = field(default_factory=dict)
@@ -167,6 +168,8 @@ class Provider:
         _require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
         _require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
         _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        first = self.first_token_timeout
+        _require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
         _require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
 
 
@@ -200,9 +203,12 @@ class Workers:
     api_key_env: str | None = None
     priority: int = 1
     timeout: float = 300.0
+    first_token_timeout: float | None = None
 
     def __post_init__(self) -> None:
+        first = self.first_token_timeout
         _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        _require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)

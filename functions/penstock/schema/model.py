@@ -61,6 +61,7 @@ class Deployment:
     cold_start: ColdStart | None = None
     timeout: float = 300.0
     connect_timeout: float = 5.0
+    first_token_timeout: float | None = None
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())
 
 
