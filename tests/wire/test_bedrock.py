@@ -293,10 +293,12 @@ async def test_models_are_found(tmp_path: Path, upstream: Upstream) -> None:
     foundation = [
         {"modelId": "amazon.nova-lite-v1:0", **on_demand},
         {"modelId": CLAUDE.removeprefix("eu."), "inferenceTypesSupported": ["INFERENCE_PROFILE"]},
+        {"modelId": "a.new-v1:0", "modelLifecycle": [], "inferenceTypesSupported": 7},
     ]
     profiles = [
         {"inferenceProfileId": CLAUDE, "createdAt": "2025-09-29T00:00:00Z"},
         {"inferenceProfileId": "eu.stability.stable-image-v1:0"},
+        {"inferenceProfileId": 5},
     ]
 
     async def script(call: Call) -> None:

@@ -123,9 +123,9 @@ class Bedrock:
         )
         names = {entry["modelId"] for entry in speaking}
         alone = [
-            self._line.card(entry["modelId"], seconds((entry.get("modelLifecycle") or {}).get("startOfLifeTime")))
+            self._line.card(entry["modelId"], seconds(_inside(entry.get("modelLifecycle"), "startOfLifeTime")))
             for entry in speaking
-            if "ON_DEMAND" in (entry.get("inferenceTypesSupported") or ())
+            if "ON_DEMAND" in str(entry.get("inferenceTypesSupported"))
         ]
         regional = [
             self._line.card(entry["inferenceProfileId"], seconds(entry.get("createdAt")))
@@ -154,3 +154,7 @@ class Bedrock:
                 told = {"message": str(message.headers.get(":error-message") or message.headers.get(":error-code"))}
                 return self._line.fault(500, to_json(told))
         return None
+
+
+def _inside(document: Any, name: str) -> Any:
+    return document.get(name) if isinstance(document, dict) else None

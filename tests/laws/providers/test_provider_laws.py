@@ -26,6 +26,7 @@ from penstock.outbound import HttpClient
 from penstock.schema.model import Deployment
 from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS
 from tests.laws.providers.conftest import Provider, engine_of
+from tests.ports import free_port
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}
@@ -207,6 +208,22 @@ async def test_many_calls_at_once_do_not_mix(provider: Provider) -> None:
     streams = await asyncio.gather(*(provider.folded(body) for body in asked))
     for number, answer in enumerate([*answers, *streams]):
         assert said(answer).endswith(f" number {number % 40}")
+
+
+async def test_a_good_provider_may_be_looked_at(provider: Provider) -> None:
+    await provider.connection.probe(asyncio.get_running_loop().time() + 10)
+
+
+@pytest.mark.parametrize("plug", [plug for plug in plugs.names("providers") if plug != "simulated"])
+async def test_a_provider_that_is_not_there_is_seen_to_be_away(plug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    client = HttpClient()
+    for kind in engine_of(plug).KINDS:
+        nowhere = Deployment("x/y", "y", "x", kind, "y", f"http://127.0.0.1:{free_port()}/v1")
+        with pytest.raises(UpstreamError):
+            await plugs.load("providers", plug).connect(nowhere, client).probe(asyncio.get_running_loop().time() + 10)
+    await client.aclose()
 
 
 async def test_models_are_cards_of_this_provider(provider: Provider) -> None:
