@@ -156,3 +156,18 @@ async def test_one_of_several_processes_looks(tmp_path: Path, upstream: Upstream
             await each.close()
         boards = [gateway.house.gateway.router.board for gateway in (one, two)]
         assert [board and await board.take("health", 1) for board in boards].count(True) == 1
+
+
+async def test_when_no_place_is_well_the_caller_is_told_so(tmp_path: Path, upstream: Upstream) -> None:
+    async def away(call: Call) -> None:
+        call.reset()
+
+    upstream.script = away
+    async with gateways.serve(tmp_path, row(upstream)) as gateway:
+        looking = prober(gateway)
+        assert (await gateway.plain()).status == 502, "its own failure, while nobody knows better"
+        await looking.run()
+        await looking.run()
+        reply = await gateway.plain()
+    assert (reply.status, reply.error["code"]) == (503, "provider_unavailable")
+    assert [attempt["deployment"] for attempt in reply.error["attempts"]] == ["first/public-1"]

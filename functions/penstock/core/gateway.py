@@ -131,6 +131,7 @@ class Gateway:
         await self.router.look_around(candidates)
         places = self.router.order(candidates, request)
         account.tries = Tries(places, request, self._attempts)
+        account.forlorn = not places[0].serves(time.monotonic())
         for place in self.router.passed_over(places):
             self.warming.wake(place)
         if not (terms := self.limiter.terms(request)):
@@ -177,8 +178,8 @@ class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *("_began", "_gateway", "_started", "_taken", "again", "call", "deployment", "first_at", "last", "need"),
-        *("owed", "relay", "reported", "request", "reservation", "router", "tries"),
+        *("_began", "_gateway", "_started", "_taken", "again", "call", "deployment", "first_at", "forlorn"),
+        *("last", "need", "owed", "relay", "reported", "request", "reservation", "router", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
@@ -194,6 +195,7 @@ class _Account:
         self.reported: Usage | None = None
         self.last: UpstreamError | None = None
         self.again: float | None = None
+        self.forlorn = False
         self.need = NOTHING
         self.reservation: Reservation | None = None
         self.owed = self._taken = NOTHING_YET
@@ -243,9 +245,12 @@ class _Account:
         self.owed, self._taken = self.owed.plus(taken), self._taken.plus(taken)
 
     def exhausted(self, kind: type[NoDeploymentAvailable] = NoDeploymentAvailable) -> PenstockError:
-        """The error of a request that no deployment could serve: the only one's own, or all of them told."""
+        """The error of a request that no deployment could serve: the only one's own, or all of them told.
+
+        Where none was well even before, that is what is wrong.
+        """
         attempts = self.request.attempts
-        if len(attempts) == 1 and self.last is not None:
+        if len(attempts) == 1 and self.last is not None and not self.forlorn:
             return self.last
         told = "; ".join(f"{attempt.deployment}: {attempt.code}" for attempt in attempts)
         return kind(
