@@ -29,6 +29,12 @@ BUFFERED = {
     ("DELETE", "/api/v1/apikeys/{key_id}"),
     ("POST", "/api/v1/apikeys/{key_id}/rotate"),
     ("GET", "/api/v1/audit"),
+    ("GET", "/v1/providers"),
+    ("GET", "/v1/providers/{provider}/models"),
+    ("GET", "/v1/providers/{provider}/models/{model+}"),
+    ("POST", "/v1/providers/{provider}/models/refresh"),
+    ("GET", "/v1/providers/{provider}/model_selection"),
+    ("PUT", "/v1/providers/{provider}/model_selection"),
     ("GET", "/metrics"),
     ("GET", "/metrics/prometheus"),
 }

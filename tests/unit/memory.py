@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from penstock.errors import StateConflict, StateError
 from penstock.schema.key import VirtualKey
-from penstock.schema.model import ModelCard, Registry
+from penstock.schema.model import ModelCard, Registry, Selection
 from penstock.schema.notice import Notice
 from penstock.schema.outcome import Outcome
 
@@ -87,11 +87,13 @@ class MemoryStore:
         await self._enter("load_registry")
         return self.registry
 
-    async def publish_registry(self, cards: Sequence[ModelCard], *, expected: int, at: float) -> Registry:
+    async def publish_registry(
+        self, cards: Sequence[ModelCard], selections: Sequence[Selection] = (), *, expected: int, at: float
+    ) -> Registry:
         await self._enter("publish_registry")
         if expected != self.registry.version:
             raise StateConflict("another version was published")
-        self.registry = Registry(expected + 1, tuple(cards), at)
+        self.registry = Registry(expected + 1, tuple(cards), at, tuple(selections))
         return self.registry
 
 

@@ -160,12 +160,16 @@ async def test_endpoints_that_anthropic_does_not_have(tmp_path: Path, upstream: 
 
 async def test_models_are_found(tmp_path: Path, upstream: Upstream) -> None:
     entry = {"type": "model", "display_name": "Claude", "created_at": "2025-09-29T00:00:00Z", "max_input_tokens": 9}
-    listed = [{**entry, "id": SONNET}, {**entry, "id": "claude-1.3", "lifecycle": "retired"}]
+    able = {"image_input": {"supported": True}, "thinking": {"supported": False}, "effort": None}
+    sonnet = {**entry, "id": SONNET, "max_tokens": 7, "capabilities": able}
+    listed = [sonnet, {**entry, "id": "claude-1.3", "lifecycle": "retired"}]
     upstream.script = answering({"data": listed, "has_more": False})
     row = provider(upstream) | {"models": []}
     async with gateways.serve(tmp_path, row, credentials={"ANTHROPIC_API_KEY": SECRET}) as gateway:
         found = (await models(gateway))["data"]
     assert [(model["id"], model["created"]) for model in found] == [(SONNET, 1759104000)]
+    assert (found[0]["context_window"], found[0]["max_tokens"]) == (9, 7)
+    assert found[0]["capabilities"] == ["chat", "tools", "vision"]
     assert upstream.calls[0].target == "/v1/models?limit=1000"
     assert upstream.calls[0].headers["x-api-key"] == SECRET
 

@@ -244,3 +244,23 @@ async def test_frames_are_data_lines_with_a_blank_line_after_each(tmp_path: Path
         b'data: {"model":"public-1","choices":[]}\n\n'
         b'data: {"model":"public-1","choices":[{"text":"x","finish_reason":"stop"}]}\n\n' + DONE
     )
+
+
+async def test_an_engine_says_what_its_model_can_do(tmp_path: Path, upstream: Upstream) -> None:
+    about = {"is_generation": True, "tool_call_parser": "qwen25", "has_image_understanding": False}
+
+    async def script(call: Call) -> None:
+        if call.target == "/get_model_info":
+            call.answer(about)
+        else:
+            assert call.target == "/v1/models"
+            call.answer({"data": [{"id": "tiny", "created": 1, "max_model_len": 1024}]})
+
+    upstream.script = script
+    row = {**gateways.provider(f"{upstream.url}", type="sglang"), "models": []}
+    async with gateways.serve(tmp_path, row) as gateway:
+        [entry] = (await gateway.client.get("/v1/models")).json()["data"]
+        assert (entry["context_window"], entry["capabilities"]) == (1024, ["chat", "completions", "tools"])
+        about["is_generation"] = False
+        told = (await gateway.client.post("/v1/registry/refresh")).json()
+    assert (told["changed"], told["added"], told["removed"], told["failed"]) == (["tiny"], [], [], [])

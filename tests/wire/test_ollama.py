@@ -254,6 +254,37 @@ async def test_models_are_found(tmp_path: Path, upstream: Upstream) -> None:
     assert upstream.calls[0].target == "/api/tags"
 
 
+async def test_what_each_model_can_do_is_asked_once(tmp_path: Path, upstream: Upstream) -> None:
+    about = {
+        "tiny:latest": {
+            "capabilities": ["completion", "tools", "thinking", "insert"],
+            "model_info": {"general.architecture": "llama", "llama.context_length": 131072},
+        },
+        "nomic:latest": {"capabilities": ["embedding"], "model_info": {"nomic-bert.context_length": 2048}},
+    }
+
+    async def script(call: Call) -> None:
+        if call.target == "/api/tags":
+            call.answer({"models": [{"name": name, "digest": name[:2]} for name in (*about, "broken:latest")]})
+        else:
+            assert call.target == "/api/show"
+            known = about.get(call.json["model"])
+            call.answer(known or {"error": "no such file"}, 200 if known else 500)
+
+    upstream.script = script
+    async with gateways.serve(tmp_path, provider(upstream) | {"models": []}) as gateway:
+        found = json.loads((await gateway.client.get("/v1/models")).content)["data"]
+        assert [(model["id"], model.get("context_window"), model.get("capabilities")) for model in found] == [
+            ("broken:latest", None, None),
+            ("nomic:latest", 2048, ["embeddings"]),
+            ("tiny:latest", 131072, ["chat", "completions", "tools", "reasoning"]),
+        ]
+        assert (await gateway.client.post("/v1/registry/refresh")).status_code == 200
+    shown = [call.json["model"] for call in upstream.calls if call.target == "/api/show"]
+    assert {shown.count(name) for name in about} == {1}, "a version is what it is"
+    assert shown.count("broken:latest") > 1, "and who did not say may say later"
+
+
 # What comes back
 
 

@@ -19,6 +19,7 @@ from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
 from penstock.core.routing.warming import Start, Warming
+from penstock.core.selected import call_to
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
@@ -221,7 +222,7 @@ class _Account:
         request = self.request
         self.deployment, request.deployment, request.provider = deployment, deployment.id, deployment.provider
         self.reported = self.relay = None
-        self.call = Call(request.endpoint, request.body, request.deadline, request.id, request.cap, self.need.prompt)
+        self.call = call_to(deployment, request, self.need.prompt)
         return self.call
 
     def failed(self, place: Place, error: UpstreamError, seconds: float) -> None:

@@ -10,7 +10,7 @@ from penstock.schema.act import Act
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
-from penstock.schema.model import ModelCard, Registry
+from penstock.schema.model import ModelCard, Registry, Selection
 from penstock.schema.notice import Notice
 from penstock.schema.outcome import Outcome
 from penstock.schema.usage import UsageLine
@@ -122,7 +122,9 @@ class Store(Protocol):
         """The registry's newest version."""
         ...
 
-    async def publish_registry(self, cards: Sequence[ModelCard], *, expected: int, at: float) -> Registry:
+    async def publish_registry(
+        self, cards: Sequence[ModelCard], selections: Sequence[Selection] = (), *, expected: int, at: float
+    ) -> Registry:
         """Replace version ``expected`` by the next; ``StateConflict`` if another was published meanwhile."""
         ...
 

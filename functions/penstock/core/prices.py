@@ -55,13 +55,13 @@ class Catalog:
         return self._known[deployment.id]
 
     def _find(self, place: Deployment) -> Price | None:
-        models = _names(place.model, place.upstream_model)
+        models = names_of(place.model, place.upstream_model)
         for row in self._overrides:
             if _fits(row, (place.provider, place.kind), models):
                 return price_of(row)
         kind = _SAME.get(place.kind, place.kind)
         for row in self.rows:
-            if _fits(row, (kind,), _names(place.upstream_model)):
+            if _fits(row, (kind,), names_of(place.upstream_model)):
                 return price_of(row)
         return None
 
@@ -77,7 +77,7 @@ def price_of(row: PriceRow) -> Price:
     )
 
 
-def _names(*models: str) -> tuple[str, ...]:
+def names_of(*models: str) -> tuple[str, ...]:
     """The names, and each without the snapshot that it ends in: ``gpt-4o-2024-08-06`` is a ``gpt-4o`` too."""
     return (*models, *(_SNAPSHOT.sub("", model) for model in models))
 

@@ -8,12 +8,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from penstock.core.cards import Offer, merged
 from penstock.core.fleet import BELIEVED as WORKERS
 from penstock.core.fleet import Fleet
 from penstock.core.ports import Connection, Store
-from penstock.errors import ModelNotFound, NoDeploymentAvailable, PenstockError, StateConflict, StateError
+from penstock.errors import (
+    ModelNotFound,
+    NoDeploymentAvailable,
+    NotFound,
+    PenstockError,
+    PermissionDenied,
+    StateConflict,
+    StateError,
+)
 from penstock.schema.key import ANONYMOUS, EVERY, Caller
-from penstock.schema.model import Deployment, ModelCard, Registry
+from penstock.schema.model import Deployment, ModelCard, Registry, Selection
 
 log = logging.getLogger("penstock.registry")
 
@@ -31,7 +40,8 @@ class ModelRegistry:
 
     ``configured`` are deployments with a fixed model. ``sources`` are providers whose models are discovered: a
     deployment each with an empty model name. ``connect`` makes the connection to a deployment. ``spare`` deployments
-    serve only while there are no others. Workers of the ``fleet`` come and go by their own word.
+    serve only while there are no others. Workers of the ``fleet`` come and go by their own word. ``problems`` are those
+    of providers that did not list their models when they were asked last.
     """
 
     def __init__(
@@ -55,6 +65,7 @@ class ModelRegistry:
         self._read_at = self._asked_at = NEVER
         self._reloading: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[Registry] | None = None
+        self.problems: dict[str, str] = {}
         self._started = int(time.time())
         self._index()
 
@@ -126,14 +137,70 @@ class ModelRegistry:
 
     async def cards(self, caller: Caller = ANONYMOUS) -> list[ModelCard]:
         """A card for each public model that the caller may use, sorted by name."""
+        return [merged(offers) for offers in (await self.offers(caller)).values()]
+
+    async def offers(self, caller: Caller = ANONYMOUS) -> dict[str, list[Offer]]:
+        """The places of each public model that the caller may use, best first, by the models' names."""
         await self._recent()
         if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
             await self.refresh()
-        cards = dict(self._cards)
-        for worker, place in await self._fleet.deployments() if self._fleet else ():
-            cards.setdefault(place.model, ModelCard(place.model, place.pool, worker.engine, int(worker.registered_at)))
-        reachable = {place.model for place in await self.places() if caller.may_reach(place)}
-        return [cards[name] for name in sorted(cards) if name in reachable and caller.may_use(name)]
+        found = {model: list(offers) for model, offers in self._offers.items()}
+        for offer in reversed(await self._fleet_offers()):
+            found.setdefault(offer.place.model, []).insert(0, offer)
+        reached = {
+            model: sorted((o for o in found[model] if caller.may_reach(o.place)), key=lambda o: o.place.priority)
+            for model in sorted(found)
+            if caller.may_use(model)
+        }
+        return {model: offers for model, offers in reached.items() if offers}
+
+    async def catalogue(self, provider: str, caller: Caller = ANONYMOUS) -> list[tuple[Offer, bool]]:
+        """What a provider has that the caller may use, by name, and whether it is served: an administrator may have
+        selected others. A worker is a provider, and so are all ``workers``. Raises ``NotFound`` for an unknown one.
+        """
+        await self._recent()
+        all_of_it = [offer for offer in self._all if offer.place.provider == provider]
+        workers = [o for o in await self._fleet_offers() if provider in (o.place.provider, o.place.pool)]
+        known = {offer.place.provider for offer in self._all} | set(self._sources)
+        if not workers and provider not in known:
+            raise NotFound(f"There is no provider {provider!r}; there are {', '.join(sorted(known)) or 'none'}.")
+        found = [*((offer, _selected(offer.place, self.selection(provider))) for offer in all_of_it)]
+        found += [(offer, True) for offer in workers]
+        allowed = [(o, served) for o, served in found if caller.may_use(o.place.model) and caller.may_reach(o.place)]
+        return sorted(allowed, key=lambda each: each[0].place.model)
+
+    async def _fleet_offers(self) -> list[Offer]:
+        return [
+            Offer(place, ModelCard(place.model, place.provider, worker.engine, int(worker.registered_at), place.model))
+            for worker, place in (await self._fleet.deployments() if self._fleet else ())
+        ]
+
+    @property
+    def refreshed_at(self) -> float:
+        """When the list of what providers have was published last, in seconds since the epoch."""
+        return self._shared.refreshed_at
+
+    def selection(self, provider: str) -> Selection:
+        """What an administrator has chosen of a provider."""
+        chosen = (each for each in self._shared.selections if each.provider == provider)
+        return next(chosen, Selection(provider))
+
+    async def select(self, new: Selection, *, unlock: bool = False) -> Registry:
+        """Choose of a provider what is served; every process obeys within 5 seconds.
+
+        Raises ``PermissionDenied`` where the choice before is not ``editable`` and it is not to be unlocked.
+        """
+
+        def change(shared: Registry) -> Registry:
+            before = [each for each in shared.selections if each.provider == new.provider]
+            if not unlock and any(not each.editable for each in before):
+                raise PermissionDenied(
+                    f"The selection of {new.provider!r} is locked: send 'editable': true to change it."
+                )
+            others = [each for each in shared.selections if each.provider != new.provider]
+            return replace(shared, selections=(*others, new))
+
+        return await self._publish(change, at=None)
 
     async def refresh(self) -> Registry:
         """Ask every provider for its models, all at once, and publish what is new."""
@@ -145,20 +212,42 @@ class ModelRegistry:
     def _refreshed(self, _: object) -> None:
         self._refreshing = None
 
+    async def ask(self, provider: str | None = None) -> Registry:
+        """Ask one provider, or every one, for its models because somebody wants to know, and publish what it answers.
+
+        Those of the configuration with models of their own are asked as well: what they say of these is learned.
+        ``problems`` tells who did not answer.
+        """
+        everyone = {place.provider: place for place in (*self._configured, *self._sources.values())}
+        return await self._learn([place for name, place in everyone.items() if provider in (None, name)], always=True)
+
     async def _refresh(self) -> Registry:
         self._asked_at = time.monotonic()
-        sources = list(self._sources.values())
-        answers = await asyncio.gather(*(self._ask(source) for source in sources))
+        return await self._learn(list(self._sources.values()))
+
+    async def _learn(self, asked: list[Deployment], *, always: bool = False) -> Registry:
+        answers = await asyncio.gather(*map(self._ask, asked))
+        told = {place.provider: cards for place, cards in zip(asked, answers, strict=True) if cards is not None}
+
+        def change(shared: Registry) -> Registry:
+            kept = [card for card in shared.cards if card.owned_by not in told]
+            new = (*kept, *(card for cards in told.values() for card in cards))
+            return shared if not always and _essence(new) == _essence(shared.cards) else replace(shared, cards=new)
+
+        return await self._publish(change, at=time.time())
+
+    async def _publish(self, change: Callable[[Registry], Registry], *, at: float | None) -> Registry:
+        """Make the next version of what all processes share out of the newest one; ``at`` is when providers said it."""
         for _ in range(10):
             await self._reload(quietly=False)
-            kept = [card for card in self._shared.cards if card.owned_by not in self._sources]
-            for source, answer in zip(sources, answers, strict=True):
-                before = [card for card in self._shared.cards if card.owned_by == source.provider]
-                kept += before if answer is None else answer
-            if _essence(kept) == _essence(self._shared.cards):
-                return self._shared
+            new = change(self._shared)
+            if new is self._shared:
+                return new
+            moment = self._shared.refreshed_at if at is None else at
             try:
-                self._shared = await self._store.publish_registry(kept, expected=self._shared.version, at=time.time())
+                self._shared = await self._store.publish_registry(
+                    new.cards, new.selections, expected=self._shared.version, at=moment
+                )
             except StateConflict:
                 continue
             self._index()
@@ -177,26 +266,33 @@ class ModelRegistry:
             return str(error)
         return None
 
-    async def _ask(self, source: Deployment) -> list[ModelCard] | None:
+    async def _ask(self, place: Deployment) -> list[ModelCard] | None:
+        """The provider's models; of one whose models are configured, those. ``None`` if it does not list them."""
         try:
-            return await self.connection(source).models(asyncio.get_running_loop().time() + ASKING)
+            cards = await self.connection(place).models(asyncio.get_running_loop().time() + ASKING)
         except PenstockError as error:
-            expected = not self._spare  # else nobody said that it is there
+            self.problems[place.provider] = str(error)
+            expected = place.provider in self._sources and not self._spare  # else nobody said that it is there
             log.log(
                 logging.WARNING if expected else logging.DEBUG,
                 "%s does not list its models: %s",
-                source.provider,
+                place.provider,
                 error,
             )
             return None
+        self.problems.pop(place.provider, None)
+        if place.provider in self._sources:
+            return cards
+        wanted = {each.upstream_model for each in self._configured if each.provider == place.provider}
+        return [card for card in cards if (card.upstream or card.id) in wanted]
 
     async def _recent(self) -> None:
         """Have the shared registry at hand; once it was read, it is read again behind the requests' back."""
-        if self._sources and time.monotonic() - self._read_at > BELIEVED:
-            if self._read_at == NEVER:
-                await self._reload()
-            elif self._reloading is None or self._reloading.done():
+        if time.monotonic() - self._read_at > BELIEVED:
+            if self._reloading is None or self._reloading.done():
                 self._reloading = asyncio.ensure_future(self._reload())
+            if self._read_at == NEVER:
+                await asyncio.shield(self._reloading)
 
     async def _reload(self, *, quietly: bool = True) -> None:
         try:
@@ -212,26 +308,40 @@ class ModelRegistry:
             self._index()
 
     def _index(self) -> None:
-        """Make the table that requests look into; the sort is stable, so equals keep the configuration's order."""
-        by_model: dict[str, list[Deployment]] = {}
-        cards: dict[str, ModelCard] = {}
+        """Make the tables that requests look into; the sort is stable, so equals keep the configuration's order."""
         found = [card for card in self._shared.cards if card.owned_by in self._sources]
-        for deployment in self._configured if self._configured or found else self._spare:
-            by_model.setdefault(deployment.model, []).append(deployment)
-            card = ModelCard(deployment.model, deployment.provider, deployment.kind, self._started)
-            cards.setdefault(deployment.model, card)
+        told = {(card.owned_by, card.upstream or card.id): card for card in self._shared.cards}
+        self._all: list[Offer] = []
+        for place in self._configured if self._configured or found else self._spare:
+            card = told.get((place.provider, place.upstream_model))
+            unknown = ModelCard(place.model, place.provider, place.kind, self._started, place.upstream_model)
+            self._all.append(Offer(place, replace(card, id=place.model) if card else unknown))
         for card in found:
-            source = self._sources[card.owned_by]
-            place = f"{source.provider}/{card.id}"
-            by_model.setdefault(card.id, []).append(
-                replace(source, id=place, model=card.id, upstream_model=card.upstream or card.id)
-            )
-            cards.setdefault(card.id, card)
+            source, upstream = self._sources[card.owned_by], card.upstream or card.id
+            place = replace(source, id=f"{source.provider}/{card.id}", model=card.id, upstream_model=upstream)
+            self._all.append(Offer(place, card))
+        self._offers: dict[str, list[Offer]] = {}
+        for offer in self._all:
+            chosen = self.selection(offer.place.provider)
+            if _selected(offer.place, chosen):
+                served = Offer(_as_chosen(offer.place, chosen), offer.card)
+                self._offers.setdefault(served.place.model, []).append(served)
         self._deployments = {
-            model: tuple(sorted(places, key=lambda place: place.priority)) for model, places in by_model.items()
+            model: tuple(sorted((offer.place for offer in offers), key=lambda place: place.priority))
+            for model, offers in self._offers.items()
         }
-        self._cards = cards
 
 
-def _essence(cards: Sequence[ModelCard]) -> list[tuple[str, str]]:
-    return sorted((card.owned_by, card.id) for card in cards)
+def _selected(place: Deployment, chosen: Selection) -> bool:
+    return not chosen.models or place.model in chosen.models
+
+
+def _as_chosen(place: Deployment, chosen: Selection) -> Deployment:
+    priority = place.priority if chosen.priority is None else chosen.priority
+    return replace(place, priority=priority, max_tokens=chosen.max_tokens, temperature=chosen.temperature)
+
+
+def _essence(cards: Sequence[ModelCard]) -> list[tuple[object, ...]]:
+    """What of the cards is worth a new version: all but when a model says that it was made, which may be just now."""
+    essence = [(c.owned_by, c.id, c.context_window or 0, c.max_tokens or 0, c.capabilities) for c in cards]
+    return sorted(essence)

@@ -45,7 +45,7 @@ async def administrator(request: Request) -> str:
         return f"address {caller_address(exchange)}"
     key = presented_key(exchange)
     if key is None or exchange.house.settings.document.auth.mode == "none":
-        raise PermissionDenied("Keys are administered from trusted networks, or with a key of the scope 'admin'.")
+        raise PermissionDenied("Administer from a trusted network, or with a key of the scope 'admin'.")
     return (await exchange.house.keyring.authenticate(key, ADMIN)).key_id
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.core.cards import Offer, merged
+from penstock.core.routing.condition import condition
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Limited
+from penstock.dialects._places import described
 from penstock.errors import ModelNotFound
-from penstock.schema.model import ModelCard
+from penstock.house import House
 
 router = LazyRouter()
 
@@ -15,27 +18,30 @@ router = LazyRouter()
 @router.get("/v1/models", summary="List the models that this key may use")
 async def list_models(house: Here, caller: Limited) -> dict[str, Any]:
     """Every public model, whoever serves it."""
-    return {"object": "list", "data": [_entry(card) for card in await house.registry.cards(caller)]}
+    found = await house.registry.offers(caller)
+    return {"object": "list", "data": [_entry(house, offers) for offers in found.values()]}
 
 
 @router.get("/v1/models/{model:path}", summary="Describe one model")
 async def retrieve_model(model: str, house: Here, caller: Limited) -> dict[str, Any]:
     """One public model; its id may hold slashes."""
-    for card in await house.registry.cards(caller):
-        if card.id == model:
-            return _entry(card)
-    raise ModelNotFound(f"The model {model!r} does not exist here, or you may not use it.", param="model")
+    offers = (await house.registry.offers(caller)).get(model)
+    if offers is None:
+        raise ModelNotFound(f"The model {model!r} does not exist here, or you may not use it.", param="model")
+    return _entry(house, offers)
 
 
-def _entry(card: ModelCard) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+def _entry(house: House, offers: list[Offer]) -> dict[str, Any]:
+    card = merged(offers)
+    return {
         "id": card.id,
         "object": "model",
         "created": card.created,
         "owned_by": card.owned_by,
         "provider_type": card.provider_type,
+        "status": condition([house.gateway.router.place(offer.place) for offer in offers]),
         "enabled": True,
+        "forced": any(offer.place.forced for offer in offers),
+        **described(house, card, offers),
+        "providers": list(dict.fromkeys(offer.place.provider for offer in offers)),
     }
-    if card.context_window is not None:
-        entry["context_window"] = card.context_window
-    return entry

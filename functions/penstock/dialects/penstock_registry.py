@@ -1,56 +1,60 @@
-"""What there is: ``POST /v1/registry/refresh``, ``GET /providers``, ``GET /services``, ``GET /stats``."""
+"""What there is, and how it is: ``POST /v1/registry/refresh``, ``GET /services``, ``GET /stats``."""
 
 from __future__ import annotations
 
+import asyncio
+import platform
 import time
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.routing.condition import UNHEALTHY, condition
-from penstock.core.routing.place import Place
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Inference
-from penstock.house import House
+from penstock.dialects._places import by_provider
+from penstock.hardware import host_gpus
+from penstock.schema.model import ModelCard
 
 router = LazyRouter(tags=["registry"])
 
 
 @router.post("/v1/registry/refresh", summary="Look for models and hardware again")
 async def refresh(house: Here, caller: Inference) -> dict[str, Any]:
-    """Ask every provider for its models, and answer what changed; the hardware is what workers say they have."""
-    before = {card.id for card in await house.registry.cards()}
-    registry = await house.registry.refresh()
-    after = {card.id for card in await house.registry.cards()}
+    """Ask every provider for its models, and answer what changed, and who did not answer. The hardware is what workers
+    say they have, and the GPUs of the machine that answers.
+    """
+    before = {card.id: card for card in await house.registry.cards()}
+    registry, gpus = await asyncio.gather(house.registry.ask(), host_gpus())
+    after = {card.id: card for card in await house.registry.cards()}
     now = time.time()
     workers = [worker for worker in await house.fleet.workers() if worker.routable(now)] if house.fleet.exists else []
     return {
         "status": "refreshed",
         "version": registry.version,
-        "models": sorted(after),
-        "added": sorted(after - before),
-        "removed": sorted(before - after),
+        "models": list(after),
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+        "changed": [name for name, card in after.items() if name in before and _differ(card, before[name])],
+        "failed": [{"provider": name, "error": error} for name, error in sorted(house.registry.problems.items())],
         "hardware": [
-            {"worker": worker.id, "gpu": worker.gpu, "memory": worker.gpu_memory, "count": worker.gpus}
-            for worker in workers
+            *({"host": platform.node(), "gpu": each.gpu, "memory": each.memory, "count": each.count} for each in gpus),
+            *(
+                {"worker": worker.id, "gpu": worker.gpu, "memory": worker.gpu_memory, "count": worker.gpus}
+                for worker in workers
+            ),
         ],
     }
 
 
-@router.get("/providers", summary="Providers and how they are")
-async def providers(house: Here, caller: Inference) -> dict[str, Any]:
-    """Each provider with its models, as this process knows it; those of the configuration that are off as well."""
-    found = [_provider(name, places) for name, places in (await _by_provider(house)).items()]
-    off = [
-        {"name": provider.name, "type": provider.type, "status": "disabled", "enabled": False}
-        for provider in house.settings.document.providers or ()
-        if not provider.enabled
-    ]
-    return {"object": "list", "data": [*found, *off]}
+def _differ(card: ModelCard, before: ModelCard) -> bool:
+    """Whether something else is said of a model than before; when it was made may be a moment ago each time."""
+    return replace(card, created=0) != replace(before, created=0)
 
 
 @router.get("/services", summary="Places that answer")
 async def services(house: Here, caller: Inference) -> dict[str, Any]:
     """Each place with its address and models."""
-    found = await _by_provider(house)
+    found = await by_provider(house)
     listed = [
         {
             "name": name,
@@ -66,7 +70,7 @@ async def services(house: Here, caller: Inference) -> dict[str, Any]:
 @router.get("/stats", summary="What this process has asked of each place")
 async def stats(house: Here, caller: Inference) -> dict[str, Any]:
     """Calls, failures and the mean time of an answer, in seconds; counted by this process since its start."""
-    found = await _by_provider(house)
+    found = await by_provider(house)
     listed = [
         {
             "name": name,
@@ -79,26 +83,6 @@ async def stats(house: Here, caller: Inference) -> dict[str, Any]:
     ]
     healthy = sum(bool(service["healthy"]) for service in listed)
     return {"total_services": len(listed), "healthy_services": healthy, "services": listed}
-
-
-async def _by_provider(house: House) -> dict[str, list[Place]]:
-    found: dict[str, list[Place]] = {}
-    for deployment in await house.registry.places():
-        found.setdefault(deployment.provider, []).append(house.gateway.router.place(deployment))
-    return found
-
-
-def _provider(name: str, places: list[Place]) -> dict[str, Any]:
-    deployment = places[0].deployment
-    return {
-        "name": name,
-        "type": deployment.kind,
-        "status": condition(places),
-        "enabled": True,
-        "forced": deployment.forced,
-        "priority": deployment.priority,
-        "models": sorted({place.deployment.model for place in places}),
-    }
 
 
 def _mean(seconds: list[float | None]) -> float | None:

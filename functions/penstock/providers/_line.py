@@ -43,6 +43,14 @@ def seconds(date: Any) -> int:
         return int(time.time())
 
 
+def parsed(body: bytes) -> Any:
+    """A JSON document; ``None`` if it is none."""
+    try:
+        return parse(body)
+    except ValueError:
+        return None
+
+
 class Line:
     """Posts to one deployment. ``headers`` go along with each call; the deployment's own stand in their place."""
 
@@ -122,10 +130,13 @@ class Line:
 
     async def get(self, path: str, deadline: float) -> dict[str, Any]:
         """The JSON object at a path."""
+        return self.document(await self._read(path, deadline))
+
+    async def _read(self, path: str, deadline: float) -> bytes:
         response = await self.look(path, deadline)
         if response.status != 200:
             raise await self.failure(response)
-        return self.document(await response.read(MAX_LIST))
+        return await response.read(MAX_LIST)
 
     async def look(self, path: str, deadline: float) -> Response:
         """The answer at a path, whatever its status."""
@@ -133,14 +144,17 @@ class Line:
         return await self._client.send(target, b"", deadline=deadline, connect_timeout=self.deployment.connect_timeout)
 
     async def listed(self, path: str, field: str, key: str, deadline: float) -> list[dict[str, Any]]:
-        """The entries of a list of models at a path that have a name, their ``key``."""
-        entries = (await self.get(path, deadline)).get(field)
+        """The entries of a list of models at a path that have a name, their ``key``; Together's list is a bare one."""
+        document = parsed(await self._read(path, deadline))
+        entries = document.get(field) if isinstance(document, dict) else document
         if not isinstance(entries, list):
             raise UpstreamProtocolError(f"{self.deployment.provider} lists no models at {path}")
         return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get(key), str)]
 
-    def card(self, name: str, created: int, window: Any = None) -> ModelCard:
-        """What is told of a model that the provider lists."""
+    def card(
+        self, name: str, created: int, window: Any = None, longest: Any = None, able: tuple[str, ...] = ()
+    ) -> ModelCard:
+        """What is told of a model that the provider lists: its context, its longest answer, what it can do."""
         return ModelCard(
             id=name,
             owned_by=self.deployment.provider,
@@ -148,14 +162,13 @@ class Line:
             created=created,
             upstream=name,
             context_window=window if isinstance(window, int) else None,
+            max_tokens=longest if isinstance(longest, int) else None,
+            capabilities=able,
         )
 
     def document(self, body: bytes) -> dict[str, Any]:
         """The JSON object that a 200 holds. Raises ``UpstreamProtocolError`` if it is none."""
-        try:
-            document = parse(body)
-        except ValueError:
-            document = None
+        document = parsed(body)
         if not isinstance(document, dict):
             raise UpstreamProtocolError(f"{self.deployment.provider} answered 200 without a JSON object")
         return document

@@ -85,11 +85,13 @@ class Anthropic:
 
     async def models(self, deadline: float) -> list[ModelCard]:
         """Anthropic's own list, without the models that are no more."""
-        return [
-            self._line.card(entry["id"], seconds(entry.get("created_at")), entry.get("max_input_tokens"))
-            for entry in await self._line.listed("/v1/models?limit=1000", "data", "id", deadline)
-            if entry.get("lifecycle") != "retired"
-        ]
+        listed = await self._line.listed("/v1/models?limit=1000", "data", "id", deadline)
+        return [self._card(entry) for entry in listed if entry.get("lifecycle") != "retired"]
+
+    def _card(self, entry: dict[str, Any]) -> ModelCard:
+        window, longest = entry.get("max_input_tokens"), entry.get("max_tokens")
+        made = seconds(entry.get("created_at"))
+        return self._line.card(entry["id"], made, window, longest, _able(entry.get("capabilities")))
 
     def _body(self, call: Call) -> dict[str, Any]:
         if call.endpoint != CHAT:
@@ -103,3 +105,12 @@ class Anthropic:
         inner = document.get("error")
         kind = str(inner.get("type")) if isinstance(inner, dict) else ""
         return self._line.fault(_STATUSES.get(kind, 500), to_json(document))
+
+
+def _able(told: Any) -> tuple[str, ...]:
+    """What Anthropic's list says that a model can do; nothing where it does not say."""
+    if not isinstance(told, dict):
+        return ()
+    known = {"image_input": "vision", "thinking": "reasoning"}
+    supported = [name for name, flag in told.items() if isinstance(flag, dict) and flag.get("supported") is True]
+    return ("chat", "tools", *(word for name, word in known.items() if name in supported))

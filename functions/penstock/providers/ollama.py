@@ -6,6 +6,7 @@ size, how long a model stays in memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -14,13 +15,24 @@ from penstock.core.json import to_json
 from penstock.core.ports import Answer, Call
 from penstock.errors import UpstreamError
 from penstock.outbound import HttpClient
-from penstock.providers._line import Line, seconds
+from penstock.providers._line import MAX_LIST, Line, seconds
 from penstock.providers._ollama_answer import Lines, Speech, embeddings
 from penstock.providers._ollama_request import chat_request, embedding_request, text_request
 from penstock.providers._profiles import PROFILES
 from penstock.providers._relay import Opened, Translator
 from penstock.schema.model import Deployment, ModelCard
 from penstock.schema.request import CHAT, EMBEDDINGS
+
+AT_ONCE = 8
+"""Models that the server is asked about at a time."""
+_ABLE = {
+    "completion": ("chat", "completions"),
+    "embedding": ("embeddings",),
+    "tools": ("tools",),
+    "vision": ("vision",),
+    "thinking": ("reasoning",),
+}
+"""Its words for what a model can do, and ours."""
 
 
 def connect(deployment: Deployment, client: HttpClient) -> Ollama:
@@ -33,6 +45,7 @@ class Ollama:
 
     def __init__(self, deployment: Deployment, client: HttpClient) -> None:
         self._deployment = deployment
+        self._details: dict[Any, dict[str, Any]] = {}
         key = deployment.credential
         headers = [("authorization", f"Bearer {key.reveal()}")] if key else []
         base = deployment.base_url.rstrip("/").removesuffix("/v1")
@@ -74,7 +87,29 @@ class Ollama:
     async def models(self, deadline: float) -> list[ModelCard]:
         """The models that the server has on its disk."""
         found = await self._line.listed("/api/tags", "models", "name", deadline)
-        return [self._line.card(entry["name"], seconds(entry.get("modified_at"))) for entry in found]
+        turns = asyncio.Semaphore(AT_ONCE)
+        shown = await asyncio.gather(*(self._shown(entry, turns, deadline) for entry in found))
+        self._details = {entry.get("digest"): about for entry, about in zip(found, shown, strict=True) if about}
+        return [self._card(entry, about) for entry, about in zip(found, shown, strict=True)]
+
+    async def _shown(self, entry: dict[str, Any], turns: asyncio.Semaphore, deadline: float) -> dict[str, Any]:
+        """What ``/api/show`` tells of a model, asked once for each of its versions; nothing without an answer."""
+        if known := self._details.get(entry.get("digest")):
+            return known
+        call = Call("show", {}, deadline, "")
+        try:
+            async with turns:
+                response = await self._line.post("/api/show", {"model": entry["name"]}, call)
+                return self._line.document(await response.read(MAX_LIST))
+        except UpstreamError:
+            return {}
+
+    def _card(self, entry: dict[str, Any], about: dict[str, Any]) -> ModelCard:
+        told, sizes = about.get("capabilities"), about.get("model_info")
+        named = sizes.items() if isinstance(sizes, dict) else ()
+        window = next((size for name, size in named if name.endswith(".context_length")), None)
+        able = tuple(word for name in told for word in _ABLE.get(name, ())) if isinstance(told, list) else ()
+        return self._line.card(entry["name"], seconds(entry.get("modified_at")), window, able=able)
 
     async def _embed(self, call: Call) -> dict[str, Any]:
         model = self._deployment.upstream_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from penstock.core.fold import fold
@@ -15,6 +16,7 @@ from penstock.errors import UpstreamError, UpstreamRefused
 from penstock.outbound import HttpClient, Response
 from penstock.providers._faults import frame_fault
 from penstock.providers._line import MAX_ERROR, Line
+from penstock.providers._listing import described, engine_abilities
 from penstock.providers._openai_answer import Chunks, check
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.providers._relay import Opened
@@ -69,11 +71,23 @@ class OpenAI:
         return Opened(response, EventDecoder(), Chunks(self._judge), "[DONE]")
 
     async def models(self, deadline: float) -> list[ModelCard]:
-        """The provider's own list, ``GET {base_url}/models``."""
+        """The provider's own list, ``GET {base_url}/models``, with what the engine says of itself."""
+        cards = await self._listed(deadline)
+        able = await self._abilities(deadline) if self._profile.about else ()
+        return [replace(card, capabilities=able or card.capabilities) for card in cards]
+
+    async def _listed(self, deadline: float) -> list[ModelCard]:
         return [
-            self._line.card(entry["id"], _whole(entry.get("created")), entry.get("max_model_len"))
+            self._line.card(entry["id"], _whole(entry.get("created")), *described(entry))
             for entry in await self._line.listed("/models", "data", "id", deadline)
         ]
+
+    async def _abilities(self, deadline: float) -> tuple[str, ...]:
+        """What the engine says that it can do; nothing where it does not say."""
+        try:
+            return engine_abilities(await self._beside.get(self._profile.about, deadline))
+        except UpstreamError:
+            return ()
 
     async def probe(self, deadline: float) -> None:
         """Its own word that it is ready, where it gives one; else it must list its models."""
@@ -93,7 +107,7 @@ class OpenAI:
             return
         if self._window is None:
             try:
-                cards = await self.models(min(call.deadline, asyncio.get_running_loop().time() + 5.0))
+                cards = await self._listed(min(call.deadline, asyncio.get_running_loop().time() + 5.0))
             except UpstreamError:
                 return  # it will tell another time
             upstream = self._deployment.upstream_model

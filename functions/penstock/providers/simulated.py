@@ -43,6 +43,7 @@ from penstock.schema.request import CHAT, EMBEDDINGS
 
 DIMENSIONS = 64
 MAX_DIMENSIONS = 8192
+ABLE = ("chat", "completions", "embeddings", "tools")
 _OPTIONS = {
     "ttft": (0, 3600),
     "tokens_per_second": (0, 1e9),
@@ -95,7 +96,11 @@ class Simulated:
 
     async def models(self, deadline: float) -> list[ModelCard]:
         """The one model."""
-        return [ModelCard("simulated/echo", self._deployment.provider, "simulated", int(time.time()), "echo")]
+        return [
+            ModelCard(
+                "simulated/echo", self._deployment.provider, "simulated", int(time.time()), "echo", capabilities=ABLE
+            )
+        ]
 
     def _settled(self, call: Call) -> dict[str, Any]:
         write(call.body)  # refuses what could not be sent to a real engine
@@ -147,7 +152,7 @@ def _chunks(call: Call, settled: dict[str, Any]) -> Iterator[dict[str, Any]]:
     tokens = _TOKEN.findall(said) or [said]
     if "tokens" in settled:
         tokens = [tokens[number % len(tokens)] for number in range(int(settled["tokens"]))]
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or call.cap
     finish = "stop"
     if isinstance(limit, int) and limit < len(tokens):
         tokens, finish = tokens[:limit], "length"

@@ -31,15 +31,19 @@ class ColdStart:
                 raise ValueError(f"{name}: must be more than 0 and at most {longest} seconds")
 
 
+CAPABILITIES = ("chat", "completions", "embeddings", "images", "tools", "vision", "reasoning")
+"""What a model may be able to do, in the order in which it is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One place that serves one public model name. Times in seconds.
 
     ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
     ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
-    that providers share who come and go: ``workers``, or empty.
-    ``reported`` is the number of requests that a worker said it has, of all gateways together. ``cold_start`` is of
-    those that may sleep, ``generation`` of workers: another one after each start.
+    that providers share who come and go: ``workers``, or empty. ``cold_start`` is of those that may sleep,
+    ``generation`` of workers: another one after each start. ``max_tokens`` and ``temperature`` hold for requests that
+    name none.
     """
 
     id: str
@@ -58,6 +62,8 @@ class Deployment:
     reported: int = 0
     pool: str = ""
     generation: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
     cold_start: ColdStart | None = None
     timeout: float = 300.0
     connect_timeout: float = 5.0
@@ -67,7 +73,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What ``GET /v1/models`` says of one public name."""
+    """What a provider says of one of its models; ``None`` and empty where it does not.
+
+    ``context_window`` and ``max_tokens``, of an answer, are tokens; ``capabilities`` are words of ``CAPABILITIES``.
+    """
 
     id: str
     owned_by: str
@@ -75,12 +84,32 @@ class ModelCard:
     created: int
     upstream: str = ""
     context_window: int | None = None
+    max_tokens: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What an administrator has chosen of one provider: the public names that are served, all where there are none, and
+    what holds for them in the place of the configuration's. One that is not ``editable`` is changed by nobody unawares.
+    """
+
+    provider: str
+    models: tuple[str, ...] = ()
+    editable: bool = True
+    priority: int | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """An immutable, numbered list of the models found at providers; version 0 is the empty one."""
+    """An immutable, numbered list of the models found at providers, and what was selected of them; version 0 is the
+    empty one.
+    """
 
     version: int = 0
     cards: tuple[ModelCard, ...] = ()
     refreshed_at: float = 0.0
+    selections: tuple[Selection, ...] = ()

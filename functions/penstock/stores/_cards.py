@@ -1,23 +1,32 @@
-"""A registry's cards as one JSON document: the form in which every store keeps them."""
+"""A registry's cards and selections as JSON arrays: the form in which every store keeps them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from typing import Any, TypeVar
 
-from penstock.schema.model import ModelCard
+from penstock.schema.model import ModelCard, Selection
 
-_KNOWN = frozenset(field.name for field in fields(ModelCard))
-
-
-def dump(cards: Sequence[ModelCard]) -> str:
-    """The cards as a JSON array."""
-    return json.dumps([asdict(card) for card in cards], separators=(",", ":"))
+T = TypeVar("T", ModelCard, Selection)
 
 
-def load(text: str) -> tuple[ModelCard, ...]:
-    """The cards of a JSON array; what a newer version added to them is passed over."""
-    return tuple(
-        ModelCard(**{name: value for name, value in card.items() if name in _KNOWN}) for card in json.loads(text)
-    )
+def dump(records: Sequence[ModelCard] | Sequence[Selection]) -> str:
+    """The records as a JSON array; what nobody said of them is left out."""
+    spoken = [{name: value for name, value in asdict(record).items() if value not in (None, ())} for record in records]
+    return json.dumps(spoken, separators=(",", ":"))
+
+
+def load(kind: type[T], text: str) -> tuple[T, ...]:
+    """The records of a JSON array; what a newer version added to them is passed over."""
+    known = {field.name for field in fields(kind)}
+
+    def whole(record: dict[str, Any]) -> T:
+        return kind(**{name: _tuple(value) for name, value in record.items() if name in known})
+
+    return tuple(map(whole, json.loads(text)))
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
-from penstock.schema.model import ModelCard
+from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome, Usage
 from tests.laws.stores.records import NOW
 
@@ -81,4 +81,16 @@ cards = st.builds(
     created=_count,
     upstream=_text,
     context_window=st.none() | _count,
+    max_tokens=st.none() | _count,
+    capabilities=st.lists(_text, max_size=3).map(tuple),
+)
+selections = st.builds(
+    Selection,
+    provider=_name,
+    models=st.lists(_text, max_size=3).map(tuple),
+    editable=st.booleans(),
+    priority=st.none() | st.integers(0, 10**6),
+    max_tokens=st.none() | st.integers(1, 10**7),
+    temperature=st.none() | st.floats(0, 2),
+    at=_moment,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
-from penstock.schema.model import ModelCard
+from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome, Usage
 
 NOW = float(int(time.time()))
@@ -56,3 +56,9 @@ def a_card(id: str = "tiny", **differs: Any) -> ModelCard:
     """What a provider says of one model."""
     plain: dict[str, Any] = {"id": id, "owned_by": "engine", "provider_type": "sglang", "created": 1_700_000_000}
     return ModelCard(**(plain | differs))
+
+
+def a_selection(provider: str = "engine", **differs: Any) -> Selection:
+    """What was selected of a provider."""
+    plain: dict[str, Any] = {"provider": provider, "models": ("tiny", "org/small"), "at": NOW}
+    return Selection(**(plain | differs))

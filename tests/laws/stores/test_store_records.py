@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from penstock.core.ports import Store
 from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
-from penstock.schema.model import ModelCard
+from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome
 from tests.laws.stores import any_record
 from tests.laws.stores.records import NOW
@@ -38,9 +38,11 @@ async def test_any_job_comes_back_as_it_was(store: Store, job: Job) -> None:
 
 
 @FEW
-@given(cards=st.lists(any_record.cards, max_size=4))
-async def test_any_card_comes_back_as_it_was(store: Store, cards: list[ModelCard]) -> None:
+@given(cards=st.lists(any_record.cards, max_size=4), chosen=st.lists(any_record.selections, max_size=3))
+async def test_any_card_and_selection_comes_back_as_it_was(
+    store: Store, cards: list[ModelCard], chosen: list[Selection]
+) -> None:
     before = await store.load_registry()
-    published = await store.publish_registry(cards, expected=before.version, at=NOW)
-    assert published.cards == tuple(cards)
+    published = await store.publish_registry(cards, chosen, expected=before.version, at=NOW)
+    assert (published.cards, published.selections) == (tuple(cards), tuple(chosen))
     assert await store.load_registry() == published

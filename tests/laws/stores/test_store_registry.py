@@ -7,7 +7,7 @@ import pytest
 from penstock.core.ports import Store
 from penstock.errors import StateConflict
 from penstock.schema.model import Registry
-from tests.laws.stores.records import NOW, a_card
+from tests.laws.stores.records import NOW, a_card, a_selection
 
 
 async def test_a_new_store_holds_version_0_which_is_empty(store: Store) -> None:
@@ -51,3 +51,13 @@ async def test_the_cards_of_three_hundred_models_fit(store: Store) -> None:
     cards = tuple(a_card(f"vendor/model-{number}", upstream="x" * 100) for number in range(300))
     await store.publish_registry(cards, expected=0, at=NOW)
     assert (await store.load_registry()).cards == cards
+
+
+async def test_what_was_selected_is_published_beside_the_cards(store: Store) -> None:
+    chosen = (
+        a_selection(priority=0, temperature=0.7, max_tokens=2000),
+        a_selection("other", models=(), editable=False),
+    )
+    published = await store.publish_registry([a_card()], chosen, expected=0, at=NOW)
+    assert published.selections == chosen
+    assert await store.load_registry() == published

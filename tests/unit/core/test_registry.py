@@ -12,7 +12,7 @@ from penstock.core import registry as registries
 from penstock.core.registry import AGAIN, BELIEVED, ModelRegistry
 from penstock.errors import ModelNotFound, StateConflict, StateError, UpstreamUnavailable
 from penstock.schema.key import Caller
-from penstock.schema.model import Deployment, ModelCard, Registry
+from penstock.schema.model import Deployment, ModelCard, Registry, Selection
 from tests.unit.memory import DOWN, Clock, MemoryStore
 
 
@@ -90,7 +90,7 @@ async def test_the_best_comes_first_and_equals_keep_their_order() -> None:
     assert await ids(registry, "m") == ["d/m", "a/m", "b/m", "c/m"]
 
 
-async def test_an_unknown_model_is_not_found_and_the_store_is_not_asked() -> None:
+async def test_an_unknown_model_is_not_found() -> None:
     registry = fixed(deployment("a", "m"))
     with pytest.raises(ModelNotFound, match="'other' does not exist") as error:
         await registry.candidates("other")
@@ -225,10 +225,10 @@ async def test_a_rival_who_publishes_first_loses_nothing(store: MemoryStore, lis
     class Raced(MemoryStore):
         """Another process publishes just before us, once."""
 
-        async def publish_registry(self, cards: Any, *, expected: int, at: float) -> Registry:
+        async def publish_registry(self, cards: Any, selections: Any = (), *, expected: int, at: float) -> Registry:
             if self.asked["publish_registry"] == 0:
                 self.registry = Registry(expected + 1, (card("theirs", "other"),), at)
-            return await super().publish_registry(cards, expected=expected, at=at)
+            return await super().publish_registry(cards, selections, expected=expected, at=at)
 
     raced = Raced()
     found = await discovering(raced, listing).refresh()
@@ -242,7 +242,7 @@ async def test_rivals_without_end_are_an_error(store: MemoryStore, registry: Mod
         await registry.refresh()
 
 
-async def conflict(cards: Any, *, expected: int, at: float) -> Registry:
+async def conflict(cards: Any, selections: Any, *, expected: int, at: float) -> Registry:
     raise StateConflict("always somebody else")
 
 
@@ -276,3 +276,70 @@ async def test_a_discovered_deployment_inherits_from_its_provider(store: MemoryS
     registry = ModelRegistry(store, [], [source], lambda _: Listing("engine", "tiny"))  # type: ignore[arg-type,return-value]
     (found,) = await registry.candidates("tiny")
     assert (found.timeout, found.headers, found.base_url) == (7.0, (("x-team", "blue"),), "http://x/v1")
+
+
+# What somebody wants to know, and what an administrator selects
+
+
+async def test_providers_of_the_configuration_are_asked_about_their_own_models_alone(store: MemoryStore) -> None:
+    listing = Listing("a", "up-m", "up-other")
+    registry = ModelRegistry(store, [deployment("a", "m")], [], lambda _: listing)  # type: ignore[arg-type,return-value]
+    await registry.refresh()
+    assert listing.asked == 0, "nobody wants to know"
+    learned = await registry.ask()
+    assert [each.id for each in learned.cards] == ["up-m"]
+    assert [(each.id, each.created) for each in await registry.cards()] == [("m", 1_700_000_000)]
+
+
+async def test_one_provider_is_asked_alone_and_its_problem_is_told(store: MemoryStore, listing: Listing) -> None:
+    other = Listing("other", "big")
+    registry = discovering(store, listing, other)
+    other.down = True
+    await registry.ask("other")
+    assert (listing.asked, registry.problems) == (0, {"other": "nobody there"})
+    other.down = False
+    await registry.ask("other")
+    assert registry.problems == {}
+    assert [each.id for each in await registry.cards()] == ["big"]
+
+
+async def test_a_selection_survives_what_is_discovered(registry: ModelRegistry, listing: Listing) -> None:
+    await registry.refresh()
+    await registry.select(Selection("engine", ("tiny",), priority=7, max_tokens=9, temperature=0.5))
+    listing.listed = ["tiny", "new"]
+    await registry.refresh()
+    (found,) = await registry.candidates("tiny")
+    assert (found.priority, found.max_tokens, found.temperature) == (7, 9, 0.5)
+    for unselected in ("new", "small"):
+        with pytest.raises(ModelNotFound):
+            await registry.candidates(unselected)
+    assert [(offer.card.id, served) for offer, served in await registry.catalogue("engine")] == [
+        ("new", False), ("tiny", True),
+    ]  # fmt: skip
+
+
+async def test_two_who_select_at_once_are_both_heard(store: MemoryStore) -> None:
+    registries = [fixed_in(store, deployment("a", "m"), deployment("b", "m")) for _ in range(2)]
+    for each in registries:
+        await each.candidates("m")
+    await asyncio.gather(
+        registries[0].select(Selection("a", ("m",))),
+        registries[1].select(Selection("b", ("m",))),
+    )
+    assert [each.provider for each in sorted(store.registry.selections, key=lambda each: each.provider)] == ["a", "b"]
+
+
+async def test_what_is_selected_in_one_process_is_obeyed_in_another_within_seconds(
+    store: MemoryStore, clock: Clock
+) -> None:
+    first, second = (fixed_in(store, deployment("a", "m"), deployment("b", "m")) for _ in range(2))
+    assert await ids(second, "m") == ["a/m", "b/m"]
+    await first.select(Selection("b", ("m",), priority=0))
+    clock.now += BELIEVED + 0.1
+    async with asyncio.timeout(5):
+        while await ids(second, "m") != ["b/m", "a/m"]:  # noqa: ASYNC110 - the registry tells nobody
+            await asyncio.sleep(0)
+
+
+def fixed_in(store: MemoryStore, *places: Deployment) -> ModelRegistry:
+    return ModelRegistry(store, places, [], lambda place: Listing(place.provider))  # type: ignore[arg-type,return-value]

@@ -98,7 +98,8 @@ async def test_a_refresh_tells_what_changed(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/registry/refresh")
     assert answer.status_code == 200
     assert answer.json() == {
-        "status": "refreshed", "version": 0, "models": ["one", "two"], "added": [], "removed": [], "hardware": [],
+        "status": "refreshed", "version": 1, "models": ["one", "two"],
+        "added": [], "removed": [], "changed": [], "failed": [], "hardware": [],
     }  # fmt: skip
 
 

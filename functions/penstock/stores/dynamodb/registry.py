@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import StateConflict
-from penstock.schema.model import ModelCard, Registry
+from penstock.schema.model import ModelCard, Registry, Selection
 from penstock.stores import _cards
 from penstock.stores._items import dump
 
@@ -36,12 +36,16 @@ class Registries:
         if item is None:
             return Registry()
         version, refreshed_at = int(item["version"]["N"]), float(item["refreshed_at"]["N"])
-        return Registry(version, _cards.load(item["cards"]["S"]), refreshed_at)
+        selections = _cards.load(Selection, item["selections"]["S"]) if "selections" in item else ()
+        return Registry(version, _cards.load(ModelCard, item["cards"]["S"]), refreshed_at, selections)
 
-    async def publish_registry(self, cards: Sequence[ModelCard], *, expected: int, at: float) -> Registry:
+    async def publish_registry(
+        self, cards: Sequence[ModelCard], selections: Sequence[Selection] = (), *, expected: int, at: float
+    ) -> Registry:
         """Replace version ``expected`` by the next; ``StateConflict`` if another was published meanwhile."""
-        new = Registry(expected + 1, tuple(cards), at)
-        item = dump({"version": new.version, "cards": _cards.dump(cards), "refreshed_at": at, "v": VERSION})
+        new = Registry(expected + 1, tuple(cards), at, tuple(selections))
+        texts = {"cards": _cards.dump(cards), "selections": _cards.dump(selections)}
+        item = dump({"version": new.version, **texts, "refreshed_at": at, "v": VERSION})
         try:
             if expected:
                 await self._db.put("registry", _KEY | item, REGISTRY_IS_AS_EXPECTED, dump({":expected": expected}))
