@@ -28,8 +28,10 @@ log = logging.getLogger("penstock.registry")
 
 AGAIN = 30.0
 """Seconds after which a provider without an answer is asked for its models again, if somebody wants one."""
-BELIEVED = 5.0
-"""Seconds for which the registry read from the store is believed."""
+BELIEVED = 4.0
+"""Seconds after which the registry is read from the store again, behind the back of the request that needs it."""
+TRUSTED = 5.0
+"""Seconds after which a request waits for that: what was selected elsewhere is obeyed once they have passed."""
 ASKING = 3.0
 CAPACITY = 10_000
 NEVER = float("-inf")
@@ -148,7 +150,7 @@ class ModelRegistry:
         for offer in reversed(await self._fleet_offers()):
             found.setdefault(offer.place.model, []).insert(0, offer)
         reached = {
-            model: sorted((o for o in found[model] if caller.may_reach(o.place)), key=lambda o: o.place.priority)
+            model: sorted((offer for offer in found[model] if caller.may_reach(offer.place)), key=_rank)
             for model in sorted(found)
             if caller.may_use(model)
         }
@@ -287,11 +289,12 @@ class ModelRegistry:
         return [card for card in cards if (card.upstream or card.id) in wanted]
 
     async def _recent(self) -> None:
-        """Have the shared registry at hand; once it was read, it is read again behind the requests' back."""
-        if time.monotonic() - self._read_at > BELIEVED:
+        """Have the shared registry at hand. In use, it is read again behind the requests' back, and none waits."""
+        age = time.monotonic() - self._read_at
+        if age > BELIEVED:
             if self._reloading is None or self._reloading.done():
                 self._reloading = asyncio.ensure_future(self._reload())
-            if self._read_at == NEVER:
+            if age > TRUSTED:
                 await asyncio.shield(self._reloading)
 
     async def _reload(self, *, quietly: bool = True) -> None:
@@ -330,6 +333,10 @@ class ModelRegistry:
             model: tuple(sorted((offer.place for offer in offers), key=lambda place: place.priority))
             for model, offers in self._offers.items()
         }
+
+
+def _rank(offer: Offer) -> tuple[bool, int]:
+    return not offer.place.forced, offer.place.priority
 
 
 def _selected(place: Deployment, chosen: Selection) -> bool:

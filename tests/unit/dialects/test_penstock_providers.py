@@ -15,6 +15,7 @@ from penstock.bootstrap import build
 from penstock.core.keys import generate, new_key
 from penstock.errors import UpstreamUnavailable
 from penstock.schema.config import Document, Logging, PriceRow, Provider
+from penstock.schema.request import CHAT as CHAT_COMPLETIONS
 from penstock.settings import Settings
 
 INSIDE, OUTSIDE = "10.1.2.3", "203.0.113.9"
@@ -100,7 +101,7 @@ async def test_a_model_whose_places_are_all_broken_is_unhealthy(app: App, client
             for _ in range(5):
                 place = house.gateway.router.place(deployment)
                 place.began()
-                place.ended(UpstreamUnavailable("x"))
+                place.ended(UpstreamUnavailable("x"), CHAT_COMPLETIONS)
     models = {model["id"]: model["status"] for model in (await told(client, "/v1/models"))["data"]}
     assert models == {"gpt-4": "healthy", "org/two": "unhealthy", "simulated/echo": "healthy"}
     statuses = {model["id"]: model["status"] for model in (await told(client, "/v1/providers/echo/models"))["data"]}
@@ -189,6 +190,7 @@ async def test_the_documents_body_selects_one_model(client: httpx.AsyncClient) -
     assert {name: answer.json()[name] for name in body} == body
     assert await told(client, "/v1/providers/echo/model_selection") == answer.json()
     assert await names(client) == ["gpt-4", "simulated/echo"]
+    assert (await told(client, "/v1/models/gpt-4"))["owned_by"] == "echo", "a forced one goes before every priority"
     refused = await client.post("/v1/chat/completions", json={"model": "org/two", **CHAT})
     assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
     listed = (await told(client, "/v1/providers/echo/models"))["data"]
