@@ -32,8 +32,8 @@ class Load:
 class Engine:
     """An engine that starts in the background; ``flags`` are SGLang's own."""
 
-    def __init__(self, folder: Path, name: str, *flags: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, name: str, *flags: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / f"{name}.log"
         with open(self._log, "wb") as log:
