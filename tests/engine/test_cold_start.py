@@ -94,9 +94,14 @@ async def test_all_wait_for_one_start_and_are_told_so(scaler: Scaler, tmp_path: 
         assert seconds == sorted(seconds)
         assert comments[-1].endswith("s of about 30s")
         assert told[-1] == "data: [DONE]"
-        counted = "".join(gateway.client().get("/metrics").text for gateway in gateways)
+        counted = "".join(map(_counted, gateways))
         assert counted.count('penstock_cold_starts_total{provider="zero",result="warm"} 1.0') == 1
         assert 'penstock_cold_waits_total{provider="zero",result="warm"}' in counted
+
+
+def _counted(gateway: Server) -> str:
+    with gateway.client() as client:
+        return client.get("/metrics").text
 
 
 async def _ask(gateway: Server) -> str:
