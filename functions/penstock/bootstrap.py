@@ -10,13 +10,17 @@ from penstock import plugs, telemetry
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
-from penstock.core.jobs import Housekeeper, JobRunner
+from penstock.core.housekeeper import Housekeeper
+from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.resender import Resender
+from penstock.core.jobs.runner import JobRunner
+from penstock.core.jobs.submission import Submissions, Terms
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.ports import Connection, Store
+from penstock.core.ports import Connection, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.breaker import Bounds
@@ -52,11 +56,15 @@ def build(settings: Settings) -> House:
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
     )
+    queue = build_queue(settings, client)
+    keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
+    terms = Terms(document.jobs.retention, document.jobs.timeout, document.jobs.attempts)
+    runner = JobRunner(store, queue, gateway, keyring, terms, runner="runner-" + secrets.token_hex(6))
     return House(
         settings=settings,
         client=client,
         store=store,
-        keyring=Keyring(store, settings.keys, required=document.auth.mode == "keys"),
+        keyring=keyring,
         registry=registry,
         fleet=fleet,
         ledger=ledger,
@@ -65,6 +73,11 @@ def build(settings: Settings) -> House:
         reaper=Reaper(store),
         prober=_prober(document, registry, router),
         gateway=gateway,
+        queue=queue,
+        jobs=Submissions(store, queue, gateway, terms),
+        runner=runner,
+        resender=Resender(store, queue),
+        consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),
         key_header=document.auth.api_key_header.lower().encode(),
     )
 
@@ -84,17 +97,28 @@ def build_store(settings: Settings, client: HttpClient) -> Store:
         raise SettingsError(str(error), setting="PENSTOCK_STATE_URL") from None
 
 
+def build_queue(settings: Settings, client: HttpClient) -> Queue:
+    """The queue of ``queue_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
+    scheme = settings.queue_url.partition(":")[0]
+    if scheme not in plugs.names("queues"):
+        raise SettingsError(
+            f"{settings.queue_url!r} names no queue: write sqlite:///path.db or sqs://host/account/name",
+            setting="PENSTOCK_QUEUE_URL",
+        )
+    connect: Callable[[str, HttpClient], Queue] = plugs.load("queues", scheme).connect
+    return connect(settings.queue_url, client)
+
+
 def build_runner(settings: Settings) -> tuple[House, JobRunner]:
     """What the job runner's door needs."""
     house = build(settings)
-    runner = JobRunner(house.store, house.gateway, runner="runner-" + secrets.token_hex(6))
-    return house, runner
+    return house, house.runner
 
 
 def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
-    return house, Housekeeper(house.store, house.reaper, house.prober)
+    return house, Housekeeper(house.store, house.reaper, house.resender, house.prober)
 
 
 def _workplace(settings: Settings) -> Workplace:

@@ -27,7 +27,8 @@
     ├── Restarting                  503  this process is being stopped
     ├── StateError                  503  the store cannot answer
     │   └── StateConflict           a named condition did not hold
-    ├── JobError                    a job ended without a result
+    ├── JobError                    500  a job ended without a result
+    │   └── JobCancelled            410  its caller cancelled it
     └── SettingsError               names the setting, the file and the line
 
 An error knows its HTTP status and code; how it looks on a wire belongs to the dialect of the route.
@@ -265,6 +266,14 @@ class JobError(PenstockError):
     """A job ended without a result."""
 
     code = "job_failed"
+
+
+class JobCancelled(JobError):
+    """The job was cancelled by its caller, so there is no answer."""
+
+    status = 410
+    code = "job_cancelled"
+    type = "invalid_request_error"
 
 
 class SettingsError(PenstockError):

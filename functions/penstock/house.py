@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
+from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.resender import Resender
+from penstock.core.jobs.runner import JobRunner
+from penstock.core.jobs.submission import Submissions
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.metering import Ledger
-from penstock.core.ports import Store
+from penstock.core.ports import Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.outbound import HttpClient
@@ -34,22 +38,33 @@ class House:
     reaper: Reaper
     prober: Prober
     gateway: Gateway
+    queue: Queue
+    jobs: Submissions
+    runner: JobRunner
+    resender: Resender
+    consumer: Consumer
     key_header: bytes
 
     async def open(self) -> None:
-        """Open the store. Raises ``StateError`` saying what is wrong with it."""
+        """Open the store and the queue. Raises ``StateError`` saying what is wrong with them."""
         await self.store.open()
+        await self.queue.open()
         if not self.settings.door:
+            self.resender.start()
+            self.consumer.start()
             self.reaper.start()
             if self.settings.document.health_check.enabled:
                 self.prober.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
+        await self.consumer.close()
+        await self.resender.close()
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()
         await self.ledger.close()
         await self.limiter.close()
         await self.client.aclose()
+        await self.queue.close()
         await self.store.close()

@@ -72,9 +72,10 @@ def load(
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
     document = _listening(_document(path), environ, host, port)
+    state_url = _state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ)
     return Settings(
-        state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
-        queue_url=queue or environ.get("PENSTOCK_QUEUE_URL", ""),
+        state_url=state_url,
+        queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", state_url, environ),
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
         region=_region(environ),
@@ -180,13 +181,28 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
     return found
 
 
+def _queue_url(url: str, state_url: str, environ: Mapping[str, str]) -> str:
+    """The address of the queue: by default a file beside the state's, else in the usual folder."""
+    if not url:
+        return (state_url if state_url.startswith("sqlite:///") else DEFAULT_STATE).removesuffix(".db") + ".queue.db"
+    if not url.startswith("sqs://"):
+        return url
+    endpoint = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
+    return _with_options(url, endpoint=endpoint, region=None if "amazonaws.com" in url else _region(environ))
+
+
 def _state_url(url: str, environ: Mapping[str, str]) -> str:
     """The address of the state, with AWS's own variables for endpoint and region written into it."""
     if not url.startswith("dynamodb://"):
         return url
     endpoint = environ.get("AWS_ENDPOINT_URL_DYNAMODB") or environ.get("AWS_ENDPOINT_URL")
     region = _region(environ)
-    for name, value in (("endpoint", endpoint), ("region", region)):
+    return _with_options(url, endpoint=endpoint, region=region)
+
+
+def _with_options(url: str, **options: str | None) -> str:
+    """The address with those of its options that it lacks."""
+    for name, value in options.items():
         if value and f"{name}=" not in url:
             url += f"{'&' if '?' in url else '?'}{name}={value}"
     return url

@@ -1,4 +1,4 @@
-"""DynamoDB on loopback (moto's server), behind a wire that notes which operation touches which table."""
+"""DynamoDB and SQS on loopback (moto), behind a wire that notes which operation touches which table or queue."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from moto.server import ThreadedMotoServer
+
+from tests.laws.queues.amazon import make_queue
 
 PREFIX = "penstock"
 MADE_AT_AN_ENDPOINT_OF_ONES_OWN = {"CreateTable", "DescribeTable", "UpdateTimeToLive"}
@@ -25,10 +27,16 @@ class Wire(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Endpoint)
         self.beyond = (host, port)
         self.seen: set[tuple[str, str]] = set()
+        self.queue_url = make_queue(f"http://127.0.0.1:{port}", "jobs").replace(
+            f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
+        )
         self.state_url = f"dynamodb://{PREFIX}?region=eu-west-1&endpoint=http://127.0.0.1:{self.server_address[1]}"
 
     def note(self, operation: str, payload: dict[str, Any]) -> None:
         """Keep what an operation does to which tables, as IAM names it."""
+        if "QueueUrl" in payload:
+            self.seen.add(("queue", f"sqs:{operation}"))
+            return
         if operation in MADE_AT_AN_ENDPOINT_OF_ONES_OWN:
             return
         if operation == "TransactWriteItems":  # IAM asks for the right to each write in it

@@ -15,6 +15,7 @@ from penstock import plugs
 from penstock.core import fleet
 from penstock.core.keys import new_key
 from penstock.schema.job import Job
+from penstock.schema.limit import Limits
 from penstock.schema.meter import Claim
 from penstock.schema.request import CHAT
 from penstock.schema.secret import Secret
@@ -29,6 +30,10 @@ DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
 WORD_OF_PLACES = {("notices", f"dynamodb:{action}") for action in ("Scan", "PutItem", "GetItem")}
 """When a model has several places: what others know of them is read, and what becomes of them is told."""
+LAMBDAS_OWN = {("queue", f"sqs:{action}") for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")}
+"""What Lambda does in the function's name to bring it messages."""
+JOB_AGAIN = {("queue", "sqs:SendMessage")}
+"""When a try of a job failed, its message is sent again."""
 MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
 """When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
@@ -41,11 +46,15 @@ def wire() -> Iterator[dynamodb.Wire]:
 
 @pytest.fixture
 def on_dynamodb(given: dict[str, str], wire: dynamodb.Wire) -> dict[str, str]:
-    return {**given, "PENSTOCK_STATE_URL": wire.state_url, "PENSTOCK_FLEET_SECRET": FLEET_SECRET.reveal()}
+    return {**given, **wire_urls(wire), "PENSTOCK_FLEET_SECRET": FLEET_SECRET.reveal()}
+
+
+def wire_urls(wire: dynamodb.Wire) -> dict[str, str]:
+    return {"PENSTOCK_STATE_URL": wire.state_url, "PENSTOCK_QUEUE_URL": wire.queue_url}
 
 
 def allowed(function: str) -> set[tuple[str, str]]:
-    """What the function's role lets it do with the tables."""
+    """What the function's role lets it do with the tables and the queue."""
     [policy] = template.resources("AWS::IAM::Role")[f"{function}Role"]["Policies"]
     found = set()
     for statement in policy["PolicyDocument"]["Statement"]:
@@ -54,6 +63,8 @@ def allowed(function: str) -> set[tuple[str, str]]:
         if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)/\*)?", named):
             kind = table[1].lower() + (table[2] or "")
             found |= {(kind, action) for action in statement["Action"]}
+        elif named == "JobQueue.Arn":
+            found |= {("queue", action) for action in statement["Action"]}
     return found
 
 
@@ -74,6 +85,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         assert door.call(stranger)["statusCode"] == 401
         administer(door)
         work(door)
+        submit_and_cancel(door)
     assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES)
 
 
@@ -83,6 +95,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
+        assert b'"queued"' in door.invoke(doors.event("stream_api_chat_later")).wait().body
         stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
         assert door.invoke(stranger).wait().prelude["statusCode"] == 401
     assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
@@ -93,16 +106,20 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
         assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
-    assert_fits("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
+    assert_fits(
+        *("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT),
+        LAMBDAS_OWN | JOB_AGAIN,
+    )
 
 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(lose_a_hold(wire.state_url))
+    asyncio.run(accept(wire.state_url, "job-0001", due_at=1.0))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
-    assert (done["models"], done["holds_ended"]) == (1, 1)
-    assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES)
+    assert (done["models"], done["holds_ended"], done["jobs_resent"]) == (1, 1, 1)
+    assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES, REPEATED_WRITES)
 
 
 def test_no_role_reaches_beyond_the_systems_own_resources() -> None:
@@ -132,6 +149,15 @@ def administer(door: doors.Door) -> None:
         event = doors.event("http_api_make_key") | {"httpMethod": method, "path": where}
         event["body"] = json.dumps(body) if body else None
         assert door.call(event)["statusCode"] == 200, (method, where)
+
+
+def submit_and_cancel(door: doors.Door) -> None:
+    """Have a request answered later, look how far it is, and cancel it."""
+    submitted = door.call(doors.event("http_api_embeddings_later"))
+    assert submitted["statusCode"] == 202
+    path = submitted["headers"]["location"]
+    for event, status in (("http_api_read_job", 202), ("http_api_cancel_job", 200), ("http_api_read_job", 410)):
+        assert door.call(doors.event(event) | {"path": path})["statusCode"] == status, event
 
 
 def work(door: doors.Door) -> None:
@@ -167,10 +193,12 @@ async def lose_a_hold(state_url: str) -> None:
     await store.close()
 
 
-async def accept(state_url: str, id: str) -> None:
-    """Put a job into the table, as the door that accepts jobs will."""
+async def accept(state_url: str, id: str, due_at: float | None = None) -> None:
+    """Put a job of a virtual key into the table, as the doors that accept jobs do."""
     store = plugs.load("stores", "dynamodb").connect(state_url, None)
     await store.open()
     body = json.dumps({"model": "simulated/echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
-    await store.create_job(Job(id, "test", CHAT, body, time.time()))
+    key = new_key(Secret(f"the key of {id}"), limits=Limits(tokens_per_minute=100_000))
+    await store.create_key(key)
+    await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at))
     await store.close()

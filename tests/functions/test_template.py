@@ -21,6 +21,8 @@ BUFFERED = {
     ("GET", "/openapi.json"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model+}"),
+    ("GET", "/v1/jobs/{job_id}"),
+    ("DELETE", "/v1/jobs/{job_id}"),
     ("POST", "/v1/embeddings"),
     ("POST", "/api/v1/apikeys"),
     ("GET", "/api/v1/apikeys"),

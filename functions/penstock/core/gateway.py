@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 
 from penstock.core.json import to_json
 from penstock.core.limits.bill import NOTHING_YET, bill
@@ -69,19 +69,13 @@ class Gateway:
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
         with _Account(request, self) as account:
-            await self._admit(account)
-            while place := await self._next(account):
-                with _Attempting(account, place) as call:
-                    body, document = await self.registry.connection(place.deployment).complete(call)
-                    request.dropped = call.dropped
-                    account.reported = read_usage(document.get("usage"))
-                    if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
-                        raise UpstreamProtocolError(f"{place.deployment.provider} answered 200 without an answer in it")
-                    if document.get("model") != request.model:
-                        document["model"] = request.model
-                        body = to_json(document)
-                    return body
-            raise account.exhausted()
+            body = await self._answer(account)
+            if request.keep is not None:  # the outcome first, once an id; the money last, or else by who runs it again
+                account.record(None)
+                await self.ledger.flush()
+                request.abandoned = True
+                request.abandoned = not await request.keep(body)
+            return body
 
     async def stream(self, request: Request) -> AsyncGenerator[list[bytes], None]:
         """Batches of SSE payloads under the public model's name; ending means that the answer is whole.
@@ -106,6 +100,30 @@ class Gateway:
                     return
             raise account.exhausted()
 
+    async def admit(self, request: Request) -> None:
+        """Check a request that is to run later, and have its limits of requests admit it now.
+
+        Raises ``CallerError``, or ``StateError`` if nobody can tell. That no place is ready now is no reason.
+        """
+        with suppress(NoDeploymentAvailable):
+            await self._candidates(request)
+        terms = [part for each in self.limiter.terms(request) if (part := each.of_requests())]
+        reservation = await self.limiter.reserve(request, terms, NOTHING)
+        self.limiter.settle(reservation, tokens=0, nanos=0)
+
+    async def sleeps(self, request: Request) -> bool:
+        """Whether the request would wait for a place that sleeps, and whose waiting requests become jobs."""
+        try:
+            candidates = await self._candidates(request)
+        except PenstockError:
+            return False  # it is told when the request is served
+        if not any(place.cold_start is not None and place.cold_start.job for place in candidates):
+            return False
+        await self.router.look_around(candidates)
+        first = self.router.order(candidates, request)[0]
+        cold = first.deployment.cold_start
+        return cold is not None and cold.job and first.cold(time.monotonic())
+
     async def settled(self, request: Request) -> None:
         """Wait until the request's next one may take the slot that it held, and, where this process may not live to do
         it later, until all that it took is written.
@@ -122,13 +140,34 @@ class Gateway:
         if self.router.board is not None:
             await self.router.board.close()
 
-    async def _admit(self, account: _Account) -> None:
-        """Put the places to try in order, and have every limit and budget admit the request."""
-        request = account.request
+    async def _candidates(self, request: Request) -> Sequence[Deployment]:
+        """Who may serve the request."""
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
-        candidates = await self.registry.candidates(request.model, request.caller)
+        return await self.registry.candidates(request.model, request.caller)
+
+    async def _answer(self, account: _Account) -> bytes:
+        """The whole answer of the first place that gives one."""
+        request = account.request
+        await self._admit(account)
+        while place := await self._next(account):
+            with _Attempting(account, place) as call:
+                body, document = await self.registry.connection(place.deployment).complete(call)
+                request.dropped = call.dropped
+                account.reported = read_usage(document.get("usage"))
+                if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
+                    raise UpstreamProtocolError(f"{place.deployment.provider} answered 200 without an answer in it")
+                if document.get("model") != request.model:
+                    document["model"] = request.model
+                    body = to_json(document)
+                return body
+        raise account.exhausted()
+
+    async def _admit(self, account: _Account) -> None:
+        """Put the places to try in order, and have every limit and budget admit the request."""
+        request = account.request
+        candidates = await self._candidates(request)
         await self.router.look_around(candidates)
         places = self.router.order(candidates, request)
         account.tries = Tries(places, request, self._attempts)
@@ -179,13 +218,25 @@ class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *("_began", "_gateway", "_started", "_taken", "again", "call", "deployment", "first_at", "forlorn"),
+        *(
+            "_began",
+            "_gateway",
+            "_recorded",
+            "_started",
+            "_taken",
+            "again",
+            "call",
+            "deployment",
+            "first_at",
+            "forlorn",
+        ),
         *("last", "need", "owed", "relay", "reported", "request", "reservation", "router", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:
         self.request = request
         self._gateway = gateway
+        self._recorded = False
         self.router = gateway.router
         self._started = time.time()
         self._began = time.perf_counter()
@@ -206,10 +257,18 @@ class _Account:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self.request.abandoned:
+            return  # another runs the same again, and finds what is reserved
         if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded)):
             return  # it is counted; a ledger that kept each refusal would let a flood fill it
-        self._gateway.ledger.record(self._outcome(error))
+        self.record(error)
         self.settle()
+
+    def record(self, error: BaseException | None) -> None:
+        """Have the outcome written, once."""
+        if not self._recorded:
+            self._recorded = True
+            self._gateway.ledger.record(self._outcome(error))
 
     def settle(self) -> None:
         """End what is reserved with what the attempts under it came to."""

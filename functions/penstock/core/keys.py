@@ -29,6 +29,8 @@ CACHED_GRANTS = Counter(
     "penstock_auth_cached_grants_total", "Requests whose key was believed only because the store could not answer."
 )
 
+PREFIX = "key_"
+"""How the ids of virtual keys begin."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -41,7 +43,7 @@ def generate(length: int = 40, prefix: str = "psk") -> Secret:
 def new_key(secret: Secret, **fields: Any) -> VirtualKey:
     """The record of a key: its hash, a hint of its last four characters, and the given fields of ``VirtualKey``."""
     return VirtualKey(
-        id="key_" + secrets.token_hex(8),
+        id=PREFIX + secrets.token_hex(8),
         sha256=secret.sha256(),
         hint="…" + secret.reveal()[-4:],
         created_at=time.time(),
@@ -126,6 +128,15 @@ class Keyring:
         if scope not in caller.scopes:
             raise PermissionDenied(f"This API key lacks the scope {scope!r}.")
         return caller
+
+    async def holder(self, key_id: str) -> Caller:
+        """The caller whom a key of this id stands for now. Raises ``Authentication`` if it opens nothing any more."""
+        if key_id == ANONYMOUS.key_id or not key_id.startswith(PREFIX):  # one that came with a configuration
+            return Caller(key_id)
+        key = await self._store.read_key(key_id)
+        if key is None or not key.active(time.time()):
+            raise Authentication("The API key that asked for this has been revoked or has expired.")
+        return _caller(key)
 
     async def _read(self, sha256: str, known: _Known | None) -> _Known:
         """What the store says now, or what is ``known`` if it cannot answer and that is believed for so long."""

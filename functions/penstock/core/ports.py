@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from penstock.schema.act import Act
-from penstock.schema.job import Job
+from penstock.schema.job import DueJob, Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
 from penstock.schema.model import ModelCard, Registry, Selection
@@ -129,7 +129,7 @@ class Store(Protocol):
         ...
 
     async def create_job(self, job: Job) -> None:
-        """Keep a new job; ``StateConflict`` if its id exists."""
+        """Keep a new job; ``StateConflict`` if its id exists, ``RequestTooLarge`` if the store cannot hold it."""
         ...
 
     async def find_job(self, id: str) -> Job | None:
@@ -137,11 +137,46 @@ class Store(Protocol):
         ...
 
     async def claim_job(self, id: str, runner: str, *, now: float, lease: float) -> Job | None:
-        """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had."""
+        """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had.
+
+        It is due again when the lease ends, which the runner renews.
+        """
         ...
 
-    async def finish_job(self, id: str, runner: str, *, now: float, result: bytes = b"", error: str = "") -> bool:
-        """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
+    async def renew_job(self, id: str, runner: str, *, now: float, lease: float) -> bool:
+        """Keep a job that one holds for ``lease`` seconds more; ``False`` if it ended or is another's now."""
+        ...
+
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+        """Give a job back that one holds, as a try that ``failed`` or as one that did not begin.
+
+        It is queued again, and due at a time. ``False`` if it ended or is another's now.
+        """
+        ...
+
+    async def finish_job(
+        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+    ) -> bool:
+        """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now.
+
+        The body is forgotten with it. Raises ``RequestTooLarge`` if the store cannot hold the result.
+        """
+        ...
+
+    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
+        """End an open job without a result; ``False`` if it ended already, or there is none."""
+        ...
+
+    async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
+        """Open jobs that somebody must be told of again, the longest overdue first."""
+        ...
+
+    async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
+        """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
+        ...
+
+    async def prune_jobs(self, now: float) -> int:
+        """Forget jobs that have expired; answers how many (0 where the backend's own TTL does it)."""
         ...
 
     async def reserve(self, id: str, claims: Sequence[Claim], *, now: int, expires: int) -> Verdict:

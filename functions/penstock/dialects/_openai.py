@@ -14,6 +14,7 @@ from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch, stopping
+from penstock.dialects._jobs import Wish, answer_later, wish_of
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
@@ -73,6 +74,10 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             address=caller_address(exchange),
             size=exchange.size,
         )
+        wish = wish_of(prefer) if (prefer := exchange.headers(b"prefer")) else None
+        if wish is not None or (not request.stream and await house.gateway.sleeps(request)):
+            await answer_later(exchange, request, wish or Wish())
+            return
         try:
             with exchange.watched() as watch:
                 if request.stream:

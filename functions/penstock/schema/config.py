@@ -252,6 +252,24 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSection:
+    """Jobs: results are kept for ``retention`` seconds; a try may take ``timeout``, and so many ``attempts`` are made.
+    A server runs ``concurrency`` of them at once.
+    """
+
+    retention: float = 86_400.0
+    timeout: float = 840.0
+    attempts: int = 5
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        _require("retention", 60 <= self.retention <= 90 * 86_400, "from 60 seconds to 90 days (7776000)")
+        _require("timeout", 1 <= self.timeout <= 86_400, "from 1 to 86400 seconds")
+        _require("attempts", 1 <= self.attempts <= 100, "from 1 to 100")
+        _require("concurrency", 0 <= self.concurrency <= 1000, "from 0 to 1000")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSection:
     """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
 
@@ -305,6 +323,7 @@ class Document:
     routing: Routing = Routing()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     health_check: HealthCheck = HealthCheck()
+    jobs: JobSection = JobSection()
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 QUEUED = "queued"
 PROCESSING = "processing"
 COMPLETED = "completed"
 FAILED = "failed"
+CANCELLED = "cancelled"
+OPEN = (QUEUED, PROCESSING)
+"""The states that a job has not ended in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One call to make later. ``body`` and ``result`` are JSON documents as bytes; times are seconds since the epoch.
 
-    ``lease_until`` and ``runner`` say who runs it now; a lease that has run out may be taken over.
+    ``lease_until`` and ``runner`` say who runs it now; a lease that has run out may be taken over. ``attempts`` counts
+    the runners that began it, ``failures`` those that said how they failed: one that died said nothing. ``error`` is
+    the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when somebody must be told of an
+    open job again. An ended job has no ``body`` any more; what has expired is forgotten.
     """
 
     id: str
@@ -26,6 +33,19 @@ class Job:
     runner: str = ""
     lease_until: float = 0.0
     attempts: int = 0
+    failures: int = 0
     result: bytes = b""
     error: str = ""
     finished_at: float | None = None
+    priority: int = 0
+    due_at: float | None = None
+    expires_at: float | None = None
+
+
+class DueJob(NamedTuple):
+    """An open job that somebody must be told of again."""
+
+    id: str
+    due_at: float
+    created_at: float
+    priority: int

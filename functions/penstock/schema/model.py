@@ -16,7 +16,8 @@ class ColdStart:
 
     It may sleep ``idle`` after its last answer, a start takes about ``seconds``, and a request waits ``budget`` for it
     at most. What serves already is asked before it, unless ``wait`` says that it keeps its rank. ``wake_url`` is sent
-    a POST to start it; without one the check of its health does.
+    a POST to start it; without one the check of its health does. With ``job`` a plain request that would have to wait
+    for it becomes a job.
     """
 
     seconds: float = 60.0
@@ -24,6 +25,7 @@ class ColdStart:
     idle: float = 300.0
     wait: bool = False
     wake_url: str | None = None
+    job: bool = False
 
     def __post_init__(self) -> None:
         for name, longest in (("seconds", 3600), ("budget", 3600), ("idle", 86_400)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,10 @@ class Request:
     line of plain text. The rest is filled on the way: who answers, who failed,
     which fields the answering engine does not know, the ``cap`` on an answer's tokens where the request names none and
     a limit needs one, how the caller's limits stand, and whether it holds a slot.
+
+    A job's request was ``admitted`` when the job was accepted: what its limits of requests say is done with. Its answer
+    is given to ``keep`` before anything is settled, which tells whether this try of the job is the one that counts. One
+    that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made.
     """
 
     id: str
@@ -56,6 +60,10 @@ class Request:
     cap: int | None = None
     standing: Standing | None = None
     slotted: bool = False
+    admitted: bool = False
+    keep: Callable[[bytes], Awaitable[bool]] | None = None
+    abandoned: bool = False
+    reservations: int = 0
 
     @property
     def wants_usage(self) -> bool:

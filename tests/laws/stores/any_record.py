@@ -69,9 +69,13 @@ jobs = st.builds(
     runner=_text,
     lease_until=_seconds,
     attempts=st.integers(0, 100),
+    failures=st.integers(0, 100),
     result=st.binary(max_size=200),
     error=_text,
     finished_at=st.none() | _moment,
+    priority=st.integers(-(2**31), 2**31),
+    due_at=st.none() | _moment,
+    expires_at=st.none() | st.floats(NOW + 1, NOW + 86400),
 )
 cards = st.builds(
     ModelCard,

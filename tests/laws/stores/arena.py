@@ -23,7 +23,7 @@ from penstock.errors import StateConflict
 from penstock.outbound import HttpClient
 from penstock.stores.dynamodb import connection as dynamodb
 from tests.laws.stores import limit_plays
-from tests.laws.stores.records import NOW, a_card, a_job, a_key, an_outcome
+from tests.laws.stores.records import LATER, NOW, a_card, a_job, a_key, an_outcome
 
 RIVALS = 16
 PATIENCE = 40.0
@@ -93,7 +93,11 @@ async def claim_one_job(store: Store, me: int, job: str, start: Start) -> str | 
 async def finish_one_job(store: Store, me: int, job: str, start: Start) -> str | None:
     """Everybody finishes the same job as the runner that holds it; the winner answers his result."""
     start()
-    return f"result of {me}" if await store.finish_job(job, "runner", now=NOW, result=b"result of %d" % me) else None
+    return (
+        f"result of {me}"
+        if await store.finish_job(job, "runner", now=NOW, expires=LATER, result=b"result of %d" % me)
+        else None
+    )
 
 
 async def publish_versions(store: Store, me: int, _: str, start: Start) -> list[int]:

@@ -15,6 +15,9 @@ NOW = float(int(time.time()))
 """A moment near the present: what is much older has expired where a store forgets by itself."""
 
 
+LATER = NOW + 86400.0
+
+
 def a_key(**differs: Any) -> VirtualKey:
     """A key with an id and a hash of its own."""
     plain: dict[str, Any] = {"id": f"key_{uuid.uuid4().hex}", "sha256": uuid.uuid4().hex * 2, "hint": "sk-…abcd"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.core.ports import Store
 from penstock.schema.job import COMPLETED
-from tests.laws.stores.records import NOW, a_job, a_key
+from tests.laws.stores.records import LATER, NOW, a_job, a_key
 
 JUMP = 86400.0
 LEASE = 30.0
@@ -27,7 +27,7 @@ async def test_a_clock_that_jumps_back_resurrects_no_lease(store: Store) -> None
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     taken = await store.claim_job(job.id, "runner-2", now=NOW + LEASE, lease=LEASE)
-    assert not await store.finish_job(job.id, "runner-1", now=NOW + 1, result=b"late")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW + 1, expires=LATER, result=b"late")
     assert await store.claim_job(job.id, "runner-1", now=NOW + 1, lease=LEASE) is None
     assert await store.find_job(job.id) == taken
 
@@ -37,16 +37,16 @@ async def test_a_clock_that_jumps_back_gives_nobody_a_job_that_is_under_lease(st
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     assert await store.claim_job(job.id, "runner-2", now=NOW - JUMP, lease=LEASE) is None
-    assert await store.finish_job(job.id, "runner-1", now=NOW - JUMP, result=b"{}")
+    assert await store.finish_job(job.id, "runner-1", now=NOW - JUMP, expires=LATER, result=b"{}")
 
 
 async def test_a_clock_that_jumps_back_reopens_no_job_that_ended(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    await store.finish_job(job.id, "runner-1", now=NOW + 1, result=b"{}")
+    await store.finish_job(job.id, "runner-1", now=NOW + 1, expires=LATER, result=b"{}")
     assert await store.claim_job(job.id, "runner-2", now=NOW - JUMP, lease=LEASE) is None
-    assert not await store.finish_job(job.id, "runner-1", now=NOW - JUMP, error="no")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW - JUMP, expires=LATER, error="no")
     ended = await store.find_job(job.id)
     assert ended is not None
     assert (ended.status, ended.finished_at) == (COMPLETED, NOW + 1)

@@ -8,8 +8,8 @@ import pytest
 
 from penstock.core.ports import Store
 from penstock.errors import StateConflict
-from penstock.schema.job import COMPLETED, FAILED, PROCESSING
-from tests.laws.stores.records import NOW, a_job
+from penstock.schema.job import CANCELLED, COMPLETED, FAILED, PROCESSING, QUEUED, DueJob
+from tests.laws.stores.records import LATER, NOW, a_job
 
 LEASE = 30.0
 
@@ -33,7 +33,9 @@ async def test_a_queued_job_is_claimed_for_the_length_of_a_lease(store: Store) -
     job = a_job()
     await store.create_job(job)
     claimed = await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    assert claimed == replace(job, status=PROCESSING, runner="runner-1", lease_until=NOW + LEASE, attempts=1)
+    assert claimed == replace(
+        job, status=PROCESSING, runner="runner-1", lease_until=NOW + LEASE, attempts=1, due_at=NOW + LEASE
+    )
     assert await store.find_job(job.id) == claimed
 
 
@@ -57,7 +59,7 @@ async def test_a_job_whose_lease_ran_out_is_taken_over(store: Store) -> None:
 
 async def test_a_job_that_does_not_exist_is_neither_claimed_nor_finished(store: Store) -> None:
     assert await store.claim_job("job_nobody", "runner-1", now=NOW, lease=LEASE) is None
-    assert not await store.finish_job("job_nobody", "runner-1", now=NOW, result=b"{}")
+    assert not await store.finish_job("job_nobody", "runner-1", now=NOW, expires=LATER, result=b"{}")
     assert await store.find_job("job_nobody") is None
 
 
@@ -66,8 +68,9 @@ async def test_a_result_completes_a_job(store: Store) -> None:
     await store.create_job(job)
     claimed = await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     assert claimed is not None
-    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, result=b'{"ok":true}')
-    ended = replace(claimed, status=COMPLETED, result=b'{"ok":true}', finished_at=NOW + 5)
+    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, expires=LATER, result=b'{"ok":true}')
+    end = {"status": COMPLETED, "finished_at": NOW + 5, "expires_at": LATER, "due_at": None, "body": b""}
+    ended = replace(claimed, result=b'{"ok":true}', **end)
     assert await store.find_job(job.id) == ended
 
 
@@ -75,7 +78,7 @@ async def test_an_error_fails_a_job(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, error="the model is gone")
+    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, expires=LATER, error="the model is gone")
     ended = await store.find_job(job.id)
     assert ended is not None
     assert (ended.status, ended.error, ended.result) == (FAILED, "the model is gone", b"")
@@ -85,10 +88,10 @@ async def test_a_job_ends_once(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, result=b"first")
+    assert await store.finish_job(job.id, "runner-1", now=NOW + 5, expires=LATER, result=b"first")
     ended = await store.find_job(job.id)
-    assert not await store.finish_job(job.id, "runner-1", now=NOW + 6, result=b"second")
-    assert not await store.finish_job(job.id, "runner-1", now=NOW + 6, error="third")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW + 6, expires=LATER, result=b"second")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW + 6, expires=LATER, error="third")
     assert await store.find_job(job.id) == ended
 
 
@@ -96,15 +99,15 @@ async def test_a_job_that_ended_is_never_claimed_again(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    await store.finish_job(job.id, "runner-1", now=NOW + 5, result=b"{}")
+    await store.finish_job(job.id, "runner-1", now=NOW + 5, expires=LATER, result=b"{}")
     assert await store.claim_job(job.id, "runner-2", now=NOW + 10 * LEASE, lease=LEASE) is None
 
 
 async def test_a_queued_job_cannot_be_finished_by_anybody(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
-    assert not await store.finish_job(job.id, "", now=NOW, result=b"{}")
-    assert not await store.finish_job(job.id, "runner-1", now=NOW, result=b"{}")
+    assert not await store.finish_job(job.id, "", now=NOW, expires=LATER, result=b"{}")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW, expires=LATER, result=b"{}")
     assert await store.find_job(job.id) == job
 
 
@@ -113,13 +116,122 @@ async def test_a_runner_that_lost_its_job_cannot_finish_it(store: Store) -> None
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     taken = await store.claim_job(job.id, "runner-2", now=NOW + LEASE, lease=LEASE)
-    assert not await store.finish_job(job.id, "runner-1", now=NOW + LEASE + 1, result=b"late")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW + LEASE + 1, expires=LATER, result=b"late")
     assert await store.find_job(job.id) == taken
-    assert await store.finish_job(job.id, "runner-2", now=NOW + LEASE + 2, result=b"good")
+    assert await store.finish_job(job.id, "runner-2", now=NOW + LEASE + 2, expires=LATER, result=b"good")
 
 
 async def test_a_runner_whose_lease_ran_out_may_finish_what_nobody_took_over(store: Store) -> None:
     job = a_job()
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    assert await store.finish_job(job.id, "runner-1", now=NOW + 2 * LEASE, result=b"{}")
+    assert await store.finish_job(job.id, "runner-1", now=NOW + 2 * LEASE, expires=LATER, result=b"{}")
+
+
+async def test_a_lease_that_is_renewed_goes_on(store: Store) -> None:
+    job = a_job()
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert await store.renew_job(job.id, "runner-1", now=NOW + 20, lease=LEASE)
+    assert await store.claim_job(job.id, "runner-2", now=NOW + LEASE + 1, lease=LEASE) is None
+    renewed = await store.find_job(job.id)
+    assert renewed is not None
+    assert (renewed.lease_until, renewed.due_at, renewed.attempts) == (NOW + 20 + LEASE, NOW + 20 + LEASE, 1)
+
+
+async def test_only_who_holds_a_job_renews_or_releases_it(store: Store) -> None:
+    job = a_job()
+    await store.create_job(job)
+    assert not await store.renew_job(job.id, "", now=NOW, lease=LEASE)
+    held = await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert not await store.renew_job(job.id, "runner-2", now=NOW, lease=LEASE)
+    assert not await store.release_job(job.id, "runner-2", due_at=NOW, failed=True)
+    assert not await store.renew_job("job_nobody", "runner-1", now=NOW, lease=LEASE)
+    assert await store.find_job(job.id) == held
+
+
+@pytest.mark.parametrize(("failed", "attempts", "failures"), [(True, 1, 1), (False, 0, 0)])
+async def test_a_released_job_is_queued_again(store: Store, failed: bool, attempts: int, failures: int) -> None:
+    job = a_job()
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert await store.release_job(job.id, "runner-1", due_at=NOW + 7, failed=failed)
+    again = replace(job, due_at=NOW + 7, attempts=attempts, failures=failures)
+    assert await store.find_job(job.id) == again
+    assert await store.claim_job(job.id, "runner-2", now=NOW + 1, lease=LEASE) is not None
+
+
+@pytest.mark.parametrize("state", [QUEUED, PROCESSING])
+async def test_an_open_job_is_cancelled_and_stays_so(store: Store, state: str) -> None:
+    job = a_job(due_at=NOW)
+    await store.create_job(job)
+    if state == PROCESSING:
+        await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert await store.cancel_job(job.id, now=NOW + 1, expires=LATER)
+    ended = await store.find_job(job.id)
+    assert ended is not None
+    assert (ended.status, ended.finished_at, ended.body, ended.due_at) == (CANCELLED, NOW + 1, b"", None)
+    assert not await store.renew_job(job.id, "runner-1", now=NOW + 2, lease=LEASE)
+    assert not await store.finish_job(job.id, "runner-1", now=NOW + 2, expires=LATER, result=b"{}")
+    assert await store.claim_job(job.id, "runner-2", now=NOW + 10 * LEASE, lease=LEASE) is None
+    assert not await store.cancel_job(job.id, now=NOW + 3, expires=LATER)
+    assert await store.find_job(job.id) == ended
+
+
+async def test_what_ended_is_not_cancelled(store: Store) -> None:
+    job = a_job()
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    await store.finish_job(job.id, "runner-1", now=NOW + 5, expires=LATER, result=b"{}")
+    assert not await store.cancel_job(job.id, now=NOW + 6, expires=LATER)
+    assert not await store.cancel_job("job_nobody", now=NOW, expires=LATER)
+
+
+async def test_open_jobs_whose_time_has_come_are_due_the_longest_overdue_first(store: Store) -> None:
+    jobs = [a_job(due_at=NOW + number, priority=number) for number in range(8)]
+    for job in reversed(jobs):
+        await store.create_job(job)
+    await store.create_job(a_job())
+    due = await store.due_jobs(NOW + 5, limit=10)
+    assert due == [DueJob(job.id, NOW + number, NOW, number) for number, job in enumerate(jobs[:6])]
+    assert await store.due_jobs(NOW + 5, limit=3) == due[:3]
+    assert await store.due_jobs(NOW - 1, limit=10) == []
+
+
+async def test_a_job_is_due_again_when_its_lease_runs_out(store: Store) -> None:
+    job = a_job(due_at=NOW)
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert await store.due_jobs(NOW + LEASE - 1, limit=10) == []
+    assert [due.id for due in await store.due_jobs(NOW + LEASE, limit=10)] == [job.id]
+
+
+async def test_a_job_that_ended_is_never_due(store: Store) -> None:
+    for end in ("finished", "cancelled"):
+        job = a_job(due_at=NOW)
+        await store.create_job(job)
+        await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+        if end == "finished":
+            await store.finish_job(job.id, "runner-1", now=NOW, expires=LATER, result=b"{}")
+        else:
+            await store.cancel_job(job.id, now=NOW, expires=LATER)
+    assert await store.due_jobs(NOW + 10 * LEASE, limit=10) == []
+
+
+async def test_a_due_job_is_postponed_by_one_of_all_who_saw_it(store: Store) -> None:
+    job = a_job(due_at=NOW)
+    await store.create_job(job)
+    assert await store.postpone_job(job.id, seen=NOW, due_at=NOW + 60)
+    assert not await store.postpone_job(job.id, seen=NOW, due_at=NOW + 90)
+    assert await store.due_jobs(NOW + 59, limit=10) == []
+    assert len(await store.due_jobs(NOW + 60, limit=10)) == 1
+    assert not await store.postpone_job("job_nobody", seen=NOW, due_at=NOW)
+
+
+async def test_what_has_expired_is_forgotten_and_nothing_else(store: Store) -> None:
+    gone, kept, always = a_job(expires_at=NOW + 60), a_job(expires_at=NOW + 90), a_job()
+    for job in (gone, kept, always):
+        await store.create_job(job)
+    assert await store.prune_jobs(NOW + 60) in (0, 1), "0 where the backend forgets by itself"
+    assert await store.find_job(kept.id) == kept
+    assert await store.find_job(always.id) == always

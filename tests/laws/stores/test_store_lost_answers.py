@@ -12,7 +12,7 @@ from penstock.errors import StateConflict, UpstreamUnavailable
 from penstock.stores import dynamodb
 from tests.laws.stores.moto_in_process import Answer, InProcess
 from tests.laws.stores.places import make
-from tests.laws.stores.records import NOW, a_card, a_job, a_key, an_outcome
+from tests.laws.stores.records import LATER, NOW, a_card, a_job, a_key, an_outcome
 
 
 @dataclass
@@ -105,9 +105,9 @@ async def test_a_job_is_finished_once_and_by_us(store: Store, wire: LosesAnswers
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=30)
     wire.lose = {"UpdateItem"}
-    assert await store.finish_job(job.id, "runner-1", now=NOW, result=b"{}")
+    assert await store.finish_job(job.id, "runner-1", now=NOW, expires=LATER, result=b"{}")
     assert wire.lost == ["UpdateItem"]
-    assert not await store.finish_job(job.id, "runner-1", now=NOW, result=b"{}")
+    assert not await store.finish_job(job.id, "runner-1", now=NOW, expires=LATER, result=b"{}")
 
 
 async def test_a_version_of_the_registry_is_published_once_and_by_us(store: Store, wire: LosesAnswers) -> None:

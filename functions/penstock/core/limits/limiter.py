@@ -82,7 +82,10 @@ class Limiter:
                 self._callers.clear()
             known = self._callers[caller.key_id] = (caller, self.plan.of_caller(caller))
         shared, address = self._shared[endpoint], self._of_address(request.address)
-        return [terms for terms in (shared, *known[1], address) if terms is not None]
+        found = [terms for terms in (shared, *known[1], address) if terms is not None]
+        if request.admitted:
+            return [rest for terms in found if (rest := terms.of_the_rest())]
+        return found
 
     def _of_address(self, address: str) -> Terms | None:
         if address not in self._addresses:
@@ -97,6 +100,7 @@ class Limiter:
         ``request.standing`` tells afterwards how its limits stand.
         """
         reservation = Reservation(need)
+        request.reservations += 1
         if terms:
             self._settler.check()
             self._refuse_known(request, terms, need)
@@ -183,7 +187,7 @@ class Limiter:
         waited: bool = False,
     ) -> None:
         """Have the store grant this request on some meters, and a block on others."""
-        need, grant = reservation.need, f"{request.id}.{getrandbits(32):08x}"
+        need, grant = reservation.need, f"{request.id}.{_number(request)}"
         sizes = [self._leases.size(each, need) for each in blocks]
         now, began = time.time_ns(), time.monotonic_ns()
         claims = [each.claim(need, now) for each in single]
@@ -297,3 +301,8 @@ class Limiter:
             return None
         rate, tat = found
         return Allowance(rate.per_minute, max(least, 0), max(tat, now) / SECOND)
+
+
+def _number(request: Request) -> str:
+    """What tells the grants of one request apart. A job that is run again finds those that its dead runner made."""
+    return str(request.reservations) if request.admitted else f"{getrandbits(32):08x}"

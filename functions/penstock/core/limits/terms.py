@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -72,6 +72,16 @@ class Terms:
     def held(self) -> bool:
         """Whether something must be settled."""
         return bool(self.tokens or self.slots or self.budget)
+
+    def of_requests(self) -> Terms | None:
+        """What is taken when a job is accepted: from a block, nothing but a request is."""
+        if self.leased:
+            return self
+        return replace(self, tokens=(), slots=None, budget=None) if self.requests else None
+
+    def of_the_rest(self) -> Terms | None:
+        """What is taken when an accepted job runs, for itself and not out of a block."""
+        return replace(self, requests=(), leased=False, lease=0) if self.held else None
 
     def leases(self, need: Need) -> bool:
         """Whether such a request is taken out of a block: one that is larger than a block may be asks for itself."""

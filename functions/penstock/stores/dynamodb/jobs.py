@@ -1,28 +1,68 @@
-"""Jobs in DynamoDB: one item each."""
+"""Jobs in DynamoDB: one item each.
+
+An open job is in the index ``by_due``, in one of ``PARTS`` partitions, so that many may be accepted at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+import zlib
 from dataclasses import asdict
+from itertools import chain
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import StateConflict
-from penstock.schema.job import COMPLETED, FAILED, PROCESSING, QUEUED, Job
+from penstock.errors import RequestTooLarge, StateConflict
+from penstock.schema.job import CANCELLED, COMPLETED, FAILED, PROCESSING, QUEUED, DueJob, Job
 from penstock.stores._items import Item, dump, load
 
 if TYPE_CHECKING:
     from penstock.stores.dynamodb.connection import Connection
 
-VERSION = 1
+VERSION = 2
+PARTS = 4
+LARGEST = 380_000
+"""Bytes of a body or a result: an item may have 400 KiB, its names and numbers included."""
+DUE = "by_due"
 TABLE: dict[str, Any] = {
-    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "AttributeDefinitions": [
+        {"AttributeName": "id", "AttributeType": "S"},
+        {"AttributeName": "due_part", "AttributeType": "S"},
+        {"AttributeName": "due_at", "AttributeType": "N"},
+    ],
     "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": DUE,
+            "KeySchema": [
+                {"AttributeName": "due_part", "KeyType": "HASH"},
+                {"AttributeName": "due_at", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "priority"]},
+        }
+    ],
 }
 
 JOB_IS_NEW = "attribute_not_exists(id)"
 JOB_IS_TO_BE_HAD = "#status = :queued OR (#status = :processing AND lease_until <= :now)"
 JOB_IS_HELD = "#status = :processing AND runner = :runner"
-TAKEN = "SET #status = :processing, runner = :runner, lease_until = :until, attempts = attempts + :one"
-ENDED = "SET #status = :status, #result = :result, #error = :error, finished_at = :now"
+JOB_IS_OPEN = "#status IN (:queued, :processing)"
+JOB_IS_DUE_AS_SEEN = "due_at = :seen"
+TAKEN = "SET #status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + :one"
+RENEWED = "SET lease_until = :until, due_at = :until"
+RELEASED = (
+    "SET #status = :queued, runner = :nobody, lease_until = :never, due_at = :due_at,"
+    " attempts = attempts - :unbegun, failures = failures + :failed"
+)
+ENDED = (
+    "REMOVE due_at, due_part SET #status = :status, body = :nothing, finished_at = :now, expires_at = :until,"
+    " expires = :expires"
+)
+FINISHED = f"{ENDED}, #result = :result, #error = :error"
+POSTPONED = "SET due_at = :due_at"
+_STATUS = {"#status": "status"}
+_OUTCOME = {"#result": "result", "#error": "error", **_STATUS}
 
 
 class Jobs:
@@ -31,9 +71,13 @@ class Jobs:
     _db: Connection
 
     async def create_job(self, job: Job) -> None:
-        """Keep a new job; ``StateConflict`` if its id exists."""
+        """Keep a new job; ``StateConflict`` if its id exists, ``RequestTooLarge`` if no item can hold it."""
+        _check(job.body, "request")
+        item = {**asdict(job), "v": VERSION, "expires": ceil(job.expires_at) if job.expires_at else None}
+        if job.due_at is not None:
+            item["due_part"] = _part(job.id)
         try:
-            await self._db.put("jobs", dump({**asdict(job), "v": VERSION}), JOB_IS_NEW)
+            await self._db.put("jobs", dump(item), JOB_IS_NEW)
         except StateConflict:
             raise StateConflict(f"a job with the id {job.id} exists already") from None
 
@@ -44,29 +88,99 @@ class Jobs:
 
     async def claim_job(self, id: str, runner: str, *, now: float, lease: float) -> Job | None:
         """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had."""
-        values = {":runner": runner, ":now": now, ":until": now + lease, ":one": 1}
+        values = {":runner": runner, ":now": now, ":until": now + lease, ":one": 1, ":part": _part(id)}
         states = {":queued": QUEUED, ":processing": PROCESSING}
-        names = {"#status": "status"}
+        change = f"{TAKEN}, due_part = :part"
         try:
             taken = await self._db.update(
-                "jobs", _key(id), TAKEN, JOB_IS_TO_BE_HAD, values=dump(values | states), names=names
+                "jobs", _key(id), change, JOB_IS_TO_BE_HAD, values=dump(values | states), names=_STATUS
             )
         except StateConflict:
             return None
         return load(Job, taken)
 
-    async def finish_job(self, id: str, runner: str, *, now: float, result: bytes = b"", error: str = "") -> bool:
-        """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
-        status = FAILED if error else COMPLETED
-        end = {":status": status, ":result": result, ":error": error, ":now": now}
-        names = {"#status": "status", "#result": "result", "#error": "error"}
-        values = dump({**end, ":runner": runner, ":processing": PROCESSING})
+    async def renew_job(self, id: str, runner: str, *, now: float, lease: float) -> bool:
+        """Keep a job that one holds for ``lease`` seconds more; ``False`` if it ended or is another's now."""
+        values = {":until": now + lease, ":runner": runner, ":processing": PROCESSING}
+        return await self._change(id, RENEWED, JOB_IS_HELD, values, _STATUS)
+
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+        """Give a job back that one holds, as a try that ``failed`` or as one that did not begin."""
+        values = {":queued": QUEUED, ":nobody": "", ":never": 0.0, ":due_at": due_at, ":part": _part(id)}
+        counts = {":failed": int(failed), ":unbegun": int(not failed)}
+        held = {":runner": runner, ":processing": PROCESSING}
+        return await self._change(id, f"{RELEASED}, due_part = :part", JOB_IS_HELD, values | counts | held, _STATUS)
+
+    async def finish_job(
+        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+    ) -> bool:
+        """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now.
+
+        Raises ``RequestTooLarge`` if no item can hold the result.
+        """
+        _check(result, "answer")
+        values = _end(FAILED if error else COMPLETED, now, expires) | {":result": result, ":error": error}
+        held = {":runner": runner, ":processing": PROCESSING}
+        return await self._change(id, FINISHED, JOB_IS_HELD, values | held, _OUTCOME)
+
+    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
+        """End an open job without a result; ``False`` if it ended already, or there is none."""
+        values = _end(CANCELLED, now, expires) | {":queued": QUEUED, ":processing": PROCESSING}
+        return await self._change(id, ENDED, JOB_IS_OPEN, values, _STATUS)
+
+    async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
+        """Open jobs that somebody must be told of again, the longest overdue first."""
+        found = await asyncio.gather(*(self._due(str(part), now, limit) for part in range(PARTS)))
+        return heapq.nsmallest(limit, chain(*found), key=lambda job: job.due_at)
+
+    async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
+        """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
+        return await self._change(id, POSTPONED, JOB_IS_DUE_AS_SEEN, {":seen": seen, ":due_at": due_at}, {})
+
+    async def prune_jobs(self, now: float) -> int:
+        """Nothing: the table's own TTL forgets them."""
+        return 0
+
+    async def _change(
+        self, id: str, change: str, condition: str, values: dict[str, Any], names: dict[str, str]
+    ) -> bool:
         try:
-            await self._db.update("jobs", _key(id), ENDED, JOB_IS_HELD, values=values, names=names)
+            await self._db.update("jobs", _key(id), change, condition, values=dump(values), names=names or None)
         except StateConflict:
             return False
         return True
 
+    async def _due(self, part: str, now: float, limit: int) -> list[DueJob]:
+        answer = await self._db.call(
+            "Query",
+            {
+                "TableName": self._db.table("jobs"),
+                "IndexName": DUE,
+                "KeyConditionExpression": "due_part = :part AND due_at <= :now",
+                "ExpressionAttributeValues": dump({":part": part, ":now": now}),
+                "Limit": limit,
+            },
+        )
+        return [_due_job(item) for item in answer["Items"]]
+
 
 def _key(id: str) -> Item:
     return {"id": {"S": id}}
+
+
+def _part(id: str) -> str:
+    return str(zlib.crc32(id.encode()) % PARTS)
+
+
+def _end(status: str, now: float, expires: float) -> dict[str, Any]:
+    return {":status": status, ":nothing": b"", ":now": now, ":until": expires, ":expires": ceil(expires)}
+
+
+def _check(document: bytes, what: str) -> None:
+    if len(document) > LARGEST:
+        raise RequestTooLarge(f"A job's {what} may have {LARGEST} bytes, and this one has {len(document)}.")
+
+
+def _due_job(item: Item) -> DueJob:
+    due_at, created_at = float(item["due_at"]["N"]), float(item["created_at"]["N"])
+    return DueJob(item["id"]["S"], due_at, created_at, int(item["priority"]["N"]))

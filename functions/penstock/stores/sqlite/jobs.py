@@ -7,7 +7,7 @@ from dataclasses import astuple
 from typing import Any
 
 from penstock.errors import StateConflict
-from penstock.schema.job import COMPLETED, FAILED, PROCESSING, QUEUED, Job
+from penstock.schema.job import CANCELLED, COMPLETED, FAILED, PROCESSING, QUEUED, DueJob, Job
 from penstock.stores.sqlite.connection import Connection
 
 TABLES = (
@@ -21,21 +21,37 @@ TABLES = (
         runner TEXT NOT NULL,
         lease_until REAL NOT NULL,
         attempts INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
         result BLOB NOT NULL,
         error TEXT NOT NULL,
-        finished_at REAL
+        finished_at REAL,
+        priority INTEGER NOT NULL,
+        due_at REAL,
+        expires_at REAL
     )""",
+    "CREATE INDEX jobs_by_due ON jobs (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL",
 )
 
 _STATES = {"queued": QUEUED, "processing": PROCESSING}
 
-_CREATE = "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+_CREATE = "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 
-_CLAIM = """UPDATE jobs SET status = :processing, runner = :runner, lease_until = :until, attempts = attempts + 1
+_CLAIM = """UPDATE jobs
+    SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1
     WHERE id = :id AND (status = :queued OR (status = :processing AND lease_until <= :now))"""
 
-_FINISH = """UPDATE jobs SET status = :status, result = :result, error = :error, finished_at = :now
-    WHERE id = :id AND status = :processing AND runner = :runner"""
+_HELD = "WHERE id = :id AND status = :processing AND runner = :runner"
+_RENEW = f"UPDATE jobs SET lease_until = :until, due_at = :until {_HELD}"  # noqa: S608 - constants of our own
+_RELEASE = f"""UPDATE jobs SET status = :queued, runner = '', lease_until = 0, due_at = :due_at,
+    attempts = attempts - :unbegun, failures = failures + :failed {_HELD}"""  # noqa: S608
+_END = "status = :status, finished_at = :now, expires_at = :expires, due_at = NULL, body = x''"
+_FINISH = f"UPDATE jobs SET {_END}, result = :result, error = :error {_HELD}"  # noqa: S608
+_CANCEL = f"UPDATE jobs SET {_END} WHERE id = :id AND status IN (:queued, :processing)"  # noqa: S608
+
+_DUE = "SELECT id, due_at, created_at, priority FROM jobs WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+_POSTPONE = "UPDATE jobs SET due_at = :due_at WHERE id = :id AND due_at = :seen"
+_FORGET = "DELETE FROM jobs WHERE expires_at <= ?"
 
 
 class Jobs:
@@ -53,14 +69,43 @@ class Jobs:
 
     async def claim_job(self, id: str, runner: str, *, now: float, lease: float) -> Job | None:
         """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had."""
-        until = now + lease
-        return await self._db.write(_claim, {"id": id, "runner": runner, "now": now, "until": until, **_STATES})
+        return await self._db.write(_claim, {"id": id, "runner": runner, "now": now, "until": now + lease, **_STATES})
 
-    async def finish_job(self, id: str, runner: str, *, now: float, result: bytes = b"", error: str = "") -> bool:
+    async def renew_job(self, id: str, runner: str, *, now: float, lease: float) -> bool:
+        """Keep a job that one holds for ``lease`` seconds more; ``False`` if it ended or is another's now."""
+        return await self._change(_RENEW, {"id": id, "runner": runner, "until": now + lease})
+
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+        """Give a job back that one holds, as a try that ``failed`` or as one that did not begin."""
+        return await self._change(
+            _RELEASE, {"id": id, "runner": runner, "due_at": due_at, "failed": int(failed), "unbegun": int(not failed)}
+        )
+
+    async def finish_job(
+        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+    ) -> bool:
         """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
-        status = FAILED if error else COMPLETED
-        end = {"status": status, "result": result, "error": error}
-        return await self._db.write(_finish, {"id": id, "runner": runner, "now": now, **end, **_STATES})
+        end = {"status": FAILED if error else COMPLETED, "result": result, "error": error}
+        return await self._change(_FINISH, {"id": id, "runner": runner, "now": now, "expires": expires, **end})
+
+    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
+        """End an open job without a result; ``False`` if it ended already, or there is none."""
+        return await self._change(_CANCEL, {"id": id, "status": CANCELLED, "now": now, "expires": expires})
+
+    async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
+        """Open jobs that somebody must be told of again, the longest overdue first."""
+        return await self._db.read(_due, now, limit)
+
+    async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
+        """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
+        return await self._change(_POSTPONE, {"id": id, "seen": seen, "due_at": due_at})
+
+    async def prune_jobs(self, now: float) -> int:
+        """Forget jobs that have expired; answers how many."""
+        return await self._db.append(_forget, now)
+
+    async def _change(self, statement: str, values: dict[str, Any]) -> bool:
+        return await self._db.write(_update, statement, {**values, **_STATES})
 
 
 def _create(sql: sqlite3.Connection, job: Job) -> None:
@@ -77,5 +122,13 @@ def _claim(sql: sqlite3.Connection, values: dict[str, Any]) -> Job | None:
     return _find(sql, values["id"]) if sql.execute(_CLAIM, values).rowcount else None
 
 
-def _finish(sql: sqlite3.Connection, values: dict[str, Any]) -> bool:
-    return bool(sql.execute(_FINISH, values).rowcount)
+def _due(sql: sqlite3.Connection, now: float, limit: int) -> list[DueJob]:
+    return [DueJob(*row) for row in sql.execute(_DUE, (now, limit))]
+
+
+def _update(sql: sqlite3.Connection, statement: str, values: dict[str, Any]) -> bool:
+    return bool(sql.execute(statement, values).rowcount)
+
+
+def _forget(sql: sqlite3.Connection, now: float) -> int:
+    return sql.execute(_FORGET, (now,)).rowcount

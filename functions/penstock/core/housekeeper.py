@@ -1,0 +1,38 @@
+"""The house's regular chores."""
+
+from __future__ import annotations
+
+import time
+
+from penstock.core.health import Prober
+from penstock.core.jobs.resender import Resender
+from penstock.core.limits.reaper import Reaper
+from penstock.core.ports import Store
+
+RETENTION = 93 * 86400.0
+"""Seconds for which outcomes are kept: GET /v1/usage tells up to 92 days."""
+
+
+class Housekeeper:
+    """The chores that some process must do now and then; doing them twice does no harm."""
+
+    def __init__(self, store: Store, reaper: Reaper, resender: Resender, prober: Prober) -> None:
+        self._store = store
+        self._reaper = reaper
+        self._resender = resender
+        self._prober = prober
+
+    async def run(self) -> dict[str, int]:
+        """End lost holds, tell of jobs again, look at providers, forget old outcomes; answers how many."""
+        lost = await self._reaper.run()
+        resent = await self._resender.run()
+        looked = await self._prober.run()
+        pruned = await self._store.prune_outcomes(time.time() - RETENTION)
+        return {
+            "holds_ended": lost,
+            "jobs_resent": resent,
+            "registry_version": looked.registry.version,
+            "models": len(looked.registry.cards),
+            "providers_down": looked.down,
+            "outcomes_pruned": pruned,
+        }

@@ -1,0 +1,64 @@
+"""Tells the queue again of jobs that nobody has begun in time, or whose runner died: no job hangs on one message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from penstock.core.counters import Counter
+from penstock.core.jobs.submission import OVERDUE
+from penstock.core.ports import Queue, Store
+from penstock.errors import StateError
+
+log = logging.getLogger("penstock.jobs")
+
+EVERY = 10.0
+"""Seconds between two rounds of a process that lives long."""
+BATCH = 100
+
+RESENT = Counter(
+    "penstock_jobs_resent_total", "Jobs whose message was sent again: it was lost, late, or its runner died."
+)
+
+
+class Resender:
+    """Looks for jobs that are due, once or now and then. Of all processes that see one, one sends its message."""
+
+    def __init__(self, store: Store, queue: Queue) -> None:
+        self._store = store
+        self._queue = queue
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Send the messages of jobs that are due, and forget those that have expired; answers how many were sent.
+
+        A job that waits long is told of ever less often: a queue that is merely slow must not grow by it.
+        """
+        now, sent = time.time(), 0
+        for job in await self._store.due_jobs(now, limit=BATCH):
+            later = now + max(OVERDUE, now - job.created_at)
+            if await self._store.postpone_job(job.id, seen=job.due_at, due_at=later):
+                await self._queue.send(job.id, priority=job.priority)
+                RESENT.add()
+                sent += 1
+        await self._store.prune_jobs(now)
+        return sent
+
+    def start(self) -> None:
+        """Look every ten seconds from now on."""
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def close(self) -> None:
+        """Look no more; idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.run()
+            except StateError as error:
+                log.warning("jobs that are due are looked for later: %s", error)
+            await asyncio.sleep(EVERY)

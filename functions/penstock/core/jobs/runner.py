@@ -1,0 +1,213 @@
+"""Runs one job: claims it, keeps its lease while the gateway works, and writes its end once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from penstock.core.counters import Counter
+from penstock.core.gateway import Gateway
+from penstock.core.jobs import failure
+from penstock.core.jobs.submission import OVERDUE, Terms
+from penstock.core.json import parse
+from penstock.core.keys import Keyring
+from penstock.core.ports import Queue, Store
+from penstock.errors import (
+    InvalidRequest,
+    JobError,
+    NoDeploymentAvailable,
+    PenstockError,
+    RateLimited,
+    RequestTooLarge,
+    StateError,
+    UpstreamError,
+    UpstreamRefused,
+)
+from penstock.schema.job import CANCELLED, Job
+from penstock.schema.request import Request
+
+log = logging.getLogger("penstock.jobs")
+
+LEASE = 30.0
+"""Seconds for which a runner holds a job that it does not renew; then another may take it over."""
+RENEWED = 5.0
+"""Seconds between two renewals. They show as well that a job was cancelled, which stops its call."""
+AGAIN = 1.0
+"""Seconds between two tries to write an end that the store did not take."""
+BACKOFF, LONGEST = 2.0, 300.0
+"""Seconds before a try that follows a failure, doubled with each, and at most."""
+
+ENDED = Counter(
+    "penstock_jobs_tries_total", "Tries of jobs by how they ended: completed, failed, given_back.", ("result",)
+)
+
+
+class JobRunner:
+    """Runs jobs under a name of its own. A try of a job may take ``terms.timeout`` seconds; so many fail at most."""
+
+    def __init__(
+        self, store: Store, queue: Queue, gateway: Gateway, keyring: Keyring, terms: Terms, *, runner: str
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._gateway = gateway
+        self._keyring = keyring
+        self._terms = terms
+        self._runner = runner
+
+    async def run(self, message: str) -> None:
+        """Claim the job that a message of SQS points to, ``{"job_id": "…"}``, and run it.
+
+        Raises ``JobError`` if it names no job, so that the queue delivers it again and puts it aside at last.
+        """
+        try:
+            document: Any = parse(message)
+            job_id = document["job_id"]
+        except (ValueError, KeyError, TypeError):
+            raise JobError("the message is not {'job_id': '…'}") from None
+        if not isinstance(job_id, str):
+            raise JobError("the message's job_id is not a string")
+        if (job := await self.claim(job_id)) is not None:
+            await self.work(job)
+
+    async def claim(self, job_id: str) -> Job | None:
+        """Take a job, unless it has ended or another runner holds it. Raises ``JobError`` if there is none.
+
+        Where another dies with it, the job is due again when its lease is over: this message is needed no more.
+        """
+        job = await self._store.claim_job(job_id, self._runner, now=time.time(), lease=LEASE)
+        if job is None and await self._store.find_job(job_id) is None:
+            raise JobError(f"there is no job {job_id}")
+        return job
+
+    async def work(self, job: Job) -> None:
+        """Run a job that was claimed, and see to it that it ends, now or later.
+
+        When this is cancelled the job is given back to whoever is next. Raises ``StateError`` when the store cannot
+        answer: then its lease runs out, and it is told again.
+        """
+        if job.attempts > self._terms.attempts:
+            died = JobError(f"The job was begun {job.attempts - 1} times and never ended: it was given up.")
+            await self._end(job, error=failure.write(died))
+            return
+        request: Request | None = None
+        try:
+            request = await self._request(job)
+            if await self._call(job, request):
+                ENDED.add("completed")
+        except RateLimited as error:
+            await self._give_back(job, error.retry_after or BACKOFF, failed=False)
+        except StateError:
+            raise
+        except PenstockError as error:
+            await self._failed(job, error)
+        if request is not None and not request.abandoned:
+            await self._gateway.settled(request)
+
+    async def _call(self, job: Job, request: Request) -> bool:
+        """Have the gateway answer while the lease is renewed; ``False`` if the job was taken away meanwhile."""
+        working = asyncio.ensure_future(self._gateway.complete(request))
+        renewing = asyncio.ensure_future(self._renew(job, request, working))
+        try:
+            await asyncio.wait({working})
+        except asyncio.CancelledError:  # this runner is being stopped, and somebody else shall do it
+            request.abandoned = True
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await self._give_back(job, 0.0, failed=False)
+            raise
+        finally:
+            renewing.cancel()
+        if working.cancelled():
+            return False
+        working.result()
+        return True
+
+    async def _renew(self, job: Job, request: Request, working: asyncio.Future[bytes]) -> None:
+        """Renew the lease until the work is over; stop the work once the job is not ours to run any more."""
+        until = time.monotonic() + LEASE
+        while True:
+            await asyncio.sleep(RENEWED)
+            try:
+                began = time.monotonic()
+                if await self._store.renew_job(job.id, self._runner, now=time.time(), lease=LEASE):
+                    until = began + LEASE
+                    continue
+                found = await self._store.find_job(job.id)
+            except StateError as error:
+                log.warning("a job's lease could not be renewed: %s", error, extra={"job_id": job.id})
+                if time.monotonic() < until - RENEWED:
+                    continue
+                found = None
+            request.abandoned = found is None or found.status != CANCELLED
+            working.cancel()
+            return
+
+    async def _request(self, job: Job) -> Request:
+        try:
+            body: Any = parse(job.body)
+            model = body["model"]
+        except (ValueError, KeyError, TypeError):
+            raise InvalidRequest("The body of this job is not a request.") from None
+        return Request(
+            id=f"{job.id}.{job.failures}",  # a try that a dead runner began is the same one, and charged once
+            endpoint=job.endpoint,
+            model=model,
+            body=body,
+            stream=False,
+            caller=await self._keyring.holder(job.key_id),
+            deadline=asyncio.get_running_loop().time() + self._terms.timeout,
+            size=len(job.body),
+            admitted=True,
+            keep=partial(self._keep, job),
+        )
+
+    async def _keep(self, job: Job, answer: bytes) -> bool:
+        """Write the result; ``False`` if the job is another runner's now, who settles what it cost."""
+        try:
+            kept = await self._end(job, result=answer)
+        except RequestTooLarge as error:
+            kept = await self._end(job, error=failure.write(error))
+        if kept:
+            return True
+        found = await self._store.find_job(job.id)
+        return found is not None and found.status == CANCELLED
+
+    async def _end(self, job: Job, *, result: bytes = b"", error: str = "") -> bool:
+        """Write how the job ended, trying for the length of a lease; ``False`` if it ended or is another's."""
+        until = time.monotonic() + LEASE
+        while True:
+            now = time.time()
+            expires = now + self._terms.retention
+            try:
+                return await self._store.finish_job(
+                    job.id, self._runner, now=now, expires=expires, result=result, error=error
+                )
+            except StateError:
+                if time.monotonic() + AGAIN >= until:
+                    raise
+            await asyncio.sleep(AGAIN)
+
+    async def _failed(self, job: Job, error: PenstockError) -> None:
+        """Try again after what may pass; else, and after so many tries, the job has failed."""
+        passing = isinstance(error, UpstreamError | NoDeploymentAvailable) and not isinstance(error, UpstreamRefused)
+        if passing and job.attempts < self._terms.attempts:
+            pause = min(BACKOFF * 2**job.failures, LONGEST) * random.uniform(0.5, 1.0)
+            await self._give_back(job, max(pause, error.retry_after or 0.0), failed=True)
+            return
+        ENDED.add("failed")
+        await self._end(job, error=failure.write(error))
+
+    async def _give_back(self, job: Job, delay: float, *, failed: bool) -> None:
+        """Queue the job again: the record first, and then its message, which may be lost."""
+        due_at = time.time() + delay + OVERDUE
+        if not await self._store.release_job(job.id, self._runner, due_at=due_at, failed=failed):
+            return
+        ENDED.add("given_back")
+        with suppress(StateError):  # it is due, and so told again
+            await self._queue.send(job.id, priority=job.priority, delay=delay)

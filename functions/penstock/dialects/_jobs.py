@@ -1,0 +1,81 @@
+"""Requests that are answered later: what a caller's ``Prefer`` says (RFC 7240), and what is told of a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+from penstock.core.jobs import failure
+from penstock.core.json import to_json
+from penstock.dialects._exchange import Exchange
+from penstock.errors import JobCancelled
+from penstock.schema.job import CANCELLED, FAILED, OPEN, Job
+from penstock.schema.request import Request
+
+ASYNC = "respond-async"
+LONGEST_WAIT = 25.0
+"""Seconds that a Lambda function waits for a job at most: API Gateway gives up after 29."""
+LONGEST_RETRY = 30
+
+
+class Wish(NamedTuple):
+    """A caller's wish to be answered later, unless it is done within ``wait`` seconds."""
+
+    wait: float = 0.0
+
+
+def wish_of(prefer: Sequence[str]) -> Wish | None:
+    """What the values of ``Prefer`` wish for; ``None`` unless they say ``respond-async``."""
+    said: dict[str, str] = {}
+    for preference in ",".join(prefer).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        said.setdefault(name.strip().lower(), value.strip().strip('"'))  # of one said twice the first counts
+    if ASYNC not in said:
+        return None
+    wait = said.get("wait", "")
+    return Wish(min(float(wait), 86_400.0) if wait.isascii() and wait.isdigit() else 0.0)
+
+
+async def answer_later(exchange: Exchange, request: Request, wish: Wish) -> None:
+    """Make a request a job, and answer 202 with its address; or as the job has ended, if it does within the wait."""
+    house = exchange.house
+    job = await house.jobs.submit(request)
+    longest = LONGEST_WAIT if house.settings.door else house.settings.document.request.timeout
+    if wish.wait:
+        with exchange.watched():
+            job = await house.jobs.ended(job, min(wish.wait, longest))
+    await house.gateway.settled(request)
+    applied = f"{ASYNC}, wait={wish.wait:.0f}" if wish.wait else ASYNC
+    headers = [(b"preference-applied", applied.encode()), (b"location", f"/v1/jobs/{job.id}".encode())]
+    if job.status in OPEN:
+        await exchange.json(202, to_json(shown(job)), [*headers, retry_after(job)])
+    else:
+        await exchange.json(200, result_of(job), headers)
+
+
+def result_of(job: Job) -> bytes:
+    """The answer of a job that has ended. Raises the error that it ended with."""
+    if job.status == CANCELLED:
+        raise JobCancelled("This job was cancelled.")
+    if job.status == FAILED:
+        raise failure.read(job.error)
+    return job.result
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """What is told of a job that has no answer to tell."""
+    told = {"id": job.id, "object": "job", "status": job.status, "created_at": int(job.created_at)}
+    return told if job.finished_at is None else told | {"finished_at": int(job.finished_at)}
+
+
+def retry_after(job: Job) -> tuple[bytes, bytes]:
+    """When to ask again: soon for a young job, ever later for one that takes long."""
+    seconds = min(max(ceil((time.time() - job.created_at) / 4), 1), LONGEST_RETRY)
+    return b"retry-after", b"%d" % seconds
+
+
+def etag(job: Job) -> str:
+    """Names what is told of a job; it changes when the job's state does."""
+    return f'"{job.status}"'

@@ -1,0 +1,42 @@
+"""``/v1/jobs``: the answers of requests that were sent with ``Prefer: respond-async``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Header, Response
+
+from penstock.core.json import to_json
+from penstock.dialects._exchange import LazyRouter
+from penstock.dialects._guard import Here, Inference
+from penstock.dialects._jobs import etag, result_of, retry_after, shown
+from penstock.schema.job import OPEN
+
+router = LazyRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get("/{job_id}", summary="The answer of a job, once it has one", response_model=None)
+async def read_job(
+    job_id: str, house: Here, caller: Inference, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """202 while the job is queued or processing; then exactly the answer, or the error, that its request had.
+
+    With ``If-None-Match`` the answer is 304 while nothing has changed. A job is private to the key that made it.
+    """
+    job = await house.jobs.find(job_id, caller)
+    name, value = retry_after(job)
+    headers = {"etag": etag(job)}
+    if job.status in OPEN:
+        headers[name.decode()] = value.decode()
+    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    if headers["etag"] in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    if job.status in OPEN:
+        return Response(to_json(shown(job)), 202, headers, "application/json")
+    return Response(result_of(job), 200, headers, "application/json")
+
+
+@router.delete("/{job_id}", summary="Cancel a job")
+async def cancel_job(job_id: str, house: Here, caller: Inference) -> dict[str, Any]:
+    """End a job without an answer; an engine that is at work for it is stopped. One that has ended stays as it is."""
+    return shown(await house.jobs.cancel(job_id, caller))
