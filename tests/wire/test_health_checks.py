@@ -11,7 +11,7 @@ import pytest
 
 from penstock.core.health import Prober
 from tests.wire import gateway as gateways
-from tests.wire.gateway import Gateway
+from tests.wire.gateway import MODEL, Gateway
 from tests.wire.upstream import HELLO, Call, Upstream
 
 
@@ -81,6 +81,23 @@ async def test_other_processes_are_told(tmp_path: Path, upstream: Upstream, seco
         assert board is not None
         await board.read()
         assert await served_by(two) == "second"
+
+
+async def test_a_model_disappears_when_none_of_its_services_answers_and_comes_back(
+    tmp_path: Path, upstream: Upstream, second: Upstream
+) -> None:
+    first, other = Engine(upstream), Engine(second)
+    async with gateways.serve(tmp_path, row(upstream), row(second, name="second")) as gateway:
+
+        async def listed() -> list[str]:
+            return [model["id"] for model in (await gateway.client.get("/v1/models")).json()["data"]]
+
+        looking = prober(gateway)
+        for engines_ready, models in (((True, False), [MODEL]), ((False, False), []), ((False, True), [MODEL])):
+            first.ready, other.ready = engines_ready
+            await looking.run()
+            await looking.run()
+            assert await listed() == models, engines_ready
 
 
 async def test_where_a_request_was_served_nobody_looks(tmp_path: Path, upstream: Upstream) -> None:

@@ -31,6 +31,7 @@ async def health(house: Here, request: Request, response: Response) -> dict[str,
         await house.store.ping()
         house.ledger.check()
         by_provider = await _by_provider(house)
+        house.gateway.router.look()
     except StateError:
         response.status_code = 503
         by_provider = None

@@ -11,6 +11,12 @@ from penstock.schema.notice import CLOSED, OPEN
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 
 
+def down(places: Sequence[Place]) -> bool:
+    """Whether whoever looked last at these places found none of them there."""
+    now = time.monotonic()
+    return all(now < place.down_until for place in places)
+
+
 def condition(places: Sequence[Place]) -> str:
     """``unhealthy`` when every place is broken or down, ``healthy`` when none is, else ``degraded``.
 

@@ -70,6 +70,11 @@ class Router:
         ordered += sorted(busy, key=lambda place: place.busy_until)
         return ordered + sorted(broken, key=lambda place: max(place.breaker.opened_until, place.down_until))
 
+    def look(self) -> None:
+        """Begin to learn what other processes know; nobody waits for it."""
+        if self.board is not None:
+            self.board.look()
+
     def passed_over(self, ordered: Sequence[Place]) -> list[Place]:
         """Places that would be tried first if they did not sleep."""
         now = time.monotonic()
