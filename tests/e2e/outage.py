@@ -131,7 +131,7 @@ class Outage:
         if told.right(number, way):
             return
         honest = told.begun and bool(told.code) and answer(number).startswith(told.text)
-        if honest and way.stream and provider.fault.after:
+        if honest and way.stream and (provider.fault.after or provider.fault.late):
             row.cut += 1
         else:
             row.lost += 1

@@ -107,7 +107,7 @@ class OpenAI:
             return
         if self._window is None:
             try:
-                cards = await self._listed(min(call.deadline, asyncio.get_running_loop().time() + 5.0))
+                cards = await self._listed(self._soon(call))
             except UpstreamError:
                 return  # it will tell another time
             upstream = self._deployment.upstream_model
@@ -133,6 +133,10 @@ class OpenAI:
             await self._check_kind(call)
         return await self._line.post(f"/{call.endpoint}", body, call)
 
+    def _soon(self, call: Call) -> float:
+        """When a question before the call must be answered: no place may take longer for it than for the call."""
+        return min(call.deadline, asyncio.get_running_loop().time() + min(5.0, self._deployment.timeout))
+
     def _judge(self, document: Any) -> UpstreamError | None:
         """The failure that a document stands for, if it does for one."""
         return frame_fault(document, self._deployment, self._profile)
@@ -140,8 +144,7 @@ class OpenAI:
     async def _check_kind(self, call: Call) -> None:
         """Refuse a chat with an engine that only embeds, before it is sent."""
         if self._generates is None:
-            deadline = min(call.deadline, asyncio.get_running_loop().time() + 5.0)
-            response = await self._beside.look(self._profile.about, deadline)
+            response = await self._beside.look(self._profile.about, self._soon(call))
             body = await response.read(MAX_ERROR)
             if response.status not in (200, 404):  # it will tell another time
                 return
