@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.wire import gateway as gateways
 from tests.wire.gateway import MODEL, Gateway, Reply, bounded
+from tests.wire.outage.connections import not_resolved, refused
 from tests.wire.upstream import HELLO, Call, Script, Upstream, answering, chunk, completion, pausing, streaming
 
 BROKEN = {"error": {"message": "out of order", "type": "server_error", "code": None}}
@@ -234,18 +234,7 @@ async def test_the_deadline_ends_a_stream_in_its_middle(gateway: Gateway, upstre
 # Nobody there
 
 
-def refused() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-
-
-def unknown() -> str:
-    """A host that no resolver knows: its name is longer than DNS allows, so that none needs to be asked."""
-    return f"http://{'.'.join(['x' * 60] * 5)}/v1"
-
-
-NOWHERE = {"be reached": refused, "be resolved": unknown}
+NOWHERE = {"be reached": refused, "be resolved": not_resolved}
 
 
 @both
@@ -254,11 +243,12 @@ async def test_an_upstream_that_cannot_be_connected_to_is_a_failed_attempt(
     tmp_path: Path, second: Upstream, why: str, stream: bool
 ) -> None:
     second.script = good
-    first = gateways.provider(NOWHERE[why]())
-    async with gateways.serve(tmp_path, first, gateways.provider(second.url, name="second", priority=2)) as gateway:
-        assert whole(await ask(gateway, stream), stream)
-    async with gateways.serve(tmp_path, first) as gateway:
-        reply = await ask(gateway, stream)
+    async with NOWHERE[why]() as url:
+        first, then = gateways.provider(url), gateways.provider(second.url, name="second", priority=2)
+        async with gateways.serve(tmp_path, first, then) as gateway:
+            assert whole(await ask(gateway, stream), stream)
+        async with gateways.serve(tmp_path, first) as gateway:
+            reply = await ask(gateway, stream)
     assert (reply.status, reply.error["code"]) == (502, "upstream_unavailable")
     assert why in reply.error["message"]
 

@@ -7,10 +7,10 @@ import json
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from socket import create_server, socket
+from socket import socket
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,10 +30,10 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 @asynccontextmanager
 async def refused() -> AsyncIterator[str]:
-    """An address where nobody listens."""
-    with closing(create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    yield f"http://127.0.0.1:{port}/v1"
+    """An address where nobody listens, and nobody else can."""
+    with socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{holder.getsockname()[1]}/v1"
 
 
 @asynccontextmanager
