@@ -53,6 +53,7 @@ def build(settings: Settings) -> House:
     gateway = Gateway(
         *(registry, router, ledger, limiter, prices),
         start=_starter(client),
+        defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
     )

@@ -39,7 +39,10 @@ from penstock.schema.request import EMBEDDINGS, Attempt, Request
 
 
 class Gateway:
-    """Serves requests that a dialect has read, and writes one outcome for each."""
+    """Serves requests that a dialect has read, and writes one outcome for each.
+
+    ``defers`` says that requests may become jobs because a place sleeps.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Gateway:
         prices: Catalog,
         *,
         start: Start | None = None,
+        defers: bool = False,
         attempts: int = 3,
         cap: int = 4096,
     ) -> None:
@@ -59,6 +63,7 @@ class Gateway:
         self.ledger = ledger
         self.limiter = limiter
         self.prices = prices
+        self.defers = defers
         self._attempts = attempts
         self._cap = cap
 
@@ -218,19 +223,8 @@ class _Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *(
-            "_began",
-            "_gateway",
-            "_recorded",
-            "_started",
-            "_taken",
-            "again",
-            "call",
-            "deployment",
-            "first_at",
-            "forlorn",
-        ),
-        *("last", "need", "owed", "relay", "reported", "request", "reservation", "router", "tries"),
+        *("_began", "_gateway", "_recorded", "_started", "_taken", "again", "call", "deployment", "first_at"),
+        *("forlorn", "last", "need", "owed", "relay", "reported", "request", "reservation", "router", "tries"),
     )
 
     def __init__(self, request: Request, gateway: Gateway) -> None:

@@ -75,7 +75,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             size=exchange.size,
         )
         wish = wish_of(prefer) if (prefer := exchange.headers(b"prefer")) else None
-        if wish is not None or (not request.stream and await house.gateway.sleeps(request)):
+        if wish is not None or (house.gateway.defers and not request.stream and await house.gateway.sleeps(request)):
             await answer_later(exchange, request, wish or Wish())
             return
         try:
