@@ -12,7 +12,7 @@ from penstock.core.keys import record_act
 from penstock.core.routing.condition import UNHEALTHY, condition
 from penstock.core.routing.place import Place
 from penstock.dialects._exchange import LazyRouter
-from penstock.dialects._guard import Administrator, Here, Inference
+from penstock.dialects._guard import Administrator, Here, Inference, Limited
 from penstock.dialects._places import by_provider, described
 from penstock.errors import InvalidRequest, ModelNotFound, UpstreamUnavailable
 from penstock.house import House
@@ -66,7 +66,7 @@ async def provider_models(provider: str, house: Here, caller: Inference) -> dict
 
 
 @router.post("/v1/providers/{provider}/models/refresh", summary="Ask a provider for its models again")
-async def refresh_models(provider: str, house: Here, caller: Inference) -> dict[str, Any]:
+async def refresh_models(provider: str, house: Here, caller: Limited) -> dict[str, Any]:
     """The list as the provider tells it now, and what of it is new or gone."""
     before = {offer.card.id for offer, _ in await house.registry.catalogue(provider, caller)}
     await house.registry.ask(provider)

@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.core.routing.condition import UNHEALTHY, condition
 from penstock.dialects._exchange import LazyRouter
-from penstock.dialects._guard import Here, Inference
+from penstock.dialects._guard import Here, Inference, Limited
 from penstock.dialects._places import by_provider
 from penstock.hardware import host_gpus
 from penstock.schema.model import ModelCard
@@ -19,7 +19,7 @@ router = LazyRouter(tags=["registry"])
 
 
 @router.post("/v1/registry/refresh", summary="Look for models and hardware again")
-async def refresh(house: Here, caller: Inference) -> dict[str, Any]:
+async def refresh(house: Here, caller: Limited) -> dict[str, Any]:
     """Ask every provider for its models, and answer what changed, and who did not answer. The hardware is what workers
     say they have, and the GPUs of the machine that answers.
     """
