@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from penstock.providers._profiles import PROFILES
 from tests.wire import gateway as gateways
 from tests.wire.gateway import MODEL
 from tests.wire.upstream import DONE, Call, Script, Upstream, answering, chunk, completion, streaming
@@ -250,7 +251,7 @@ async def test_an_engine_says_what_its_model_can_do(tmp_path: Path, upstream: Up
     about = {"is_generation": True, "tool_call_parser": "qwen25", "has_image_understanding": False}
 
     async def script(call: Call) -> None:
-        if call.target == "/get_model_info":
+        if call.target == PROFILES["sglang"].about:
             call.answer(about)
         else:
             assert call.target == "/v1/models"

@@ -35,7 +35,7 @@ def described(entry: dict[str, Any]) -> tuple[int | None, int | None, tuple[str,
 
 
 def engine_abilities(about: dict[str, Any]) -> tuple[str, ...]:
-    """What SGLang's ``/get_model_info`` says that its one model can do."""
+    """What SGLang's ``/model_info`` says that its one model can do."""
     if about.get("is_generation") is False:
         return ("embeddings",)
     able = ["chat", "completions"]

@@ -29,6 +29,8 @@ async def serve(folder: Path, kind: str) -> AsyncIterator[Deployment]:
 async def _answer(call: Call) -> None:
     if call.target == "/api/tags":
         call.answer({"models": [{"name": "tiny:latest", "modified_at": "2025-09-29T00:00:00.123456789+02:00"}]})
+    elif call.target == "/api/show":
+        call.answer({"capabilities": ["completion", "tools"], "model_info": {"llama.context_length": 2048}})
     elif call.target == "/api/embed":
         vectors = [[float(len(text)), 0.5, -0.25] for text in call.json["input"]]
         call.answer({"model": "tiny:latest", "embeddings": vectors, "prompt_eval_count": 4})
