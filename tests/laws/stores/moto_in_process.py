@@ -1,4 +1,4 @@
-"""moto's DynamoDB without a socket, behind the shape of Penstock's HTTP client."""
+"""moto's services without a socket, behind the shape of Penstock's HTTP client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Answer:
 
 
 class InProcess:
-    """A client whose every request is one call of moto's WSGI application."""
+    """A client whose every request is one call of moto's WSGI application for a service."""
+
+    service = "dynamodb"
 
     async def request(
         self,
@@ -36,7 +38,7 @@ class InProcess:
         connect_timeout: float = 5.0,
     ) -> Answer:
         """Answer at once; time plays no part."""
-        response = _moto().open("/", base_url=url, method=method, headers=list(headers), data=body)
+        response = _moto(self.service).open("/", base_url=url, method=method, headers=list(headers), data=body)
         return Answer(response.status_code, response.get_data())
 
     async def aclose(self) -> None:
@@ -44,5 +46,5 @@ class InProcess:
 
 
 @cache
-def _moto() -> Client:
-    return Client(create_backend_app("dynamodb"))
+def _moto(service: str) -> Client:
+    return Client(create_backend_app(service))

@@ -1,0 +1,88 @@
+"""Laws of death: whichever call of a job's life is a process's last, the job ends once, and is paid for once."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from penstock.schema.job import COMPLETED
+from tests.laws.jobs import world as worlds
+from tests.laws.jobs.world import BOUND, COST, World
+
+BACKENDS = ("sqlite", "amazon")
+SWEEP = int(os.environ.get("PENSTOCK_TEST_CRASHES", "12"))
+"""Lives in which the successor dies as well, drawn by chance; all points of the first death are always tried."""
+
+
+async def look(world: World, *, what: str) -> None:
+    """Nothing is lost, nothing has happened twice."""
+    for accepted in world.accepted:
+        job = await world.store.find_job(accepted.id)
+        assert job is not None, f"{what}: a job that was accepted is lost"
+        assert job.status == COMPLETED, f"{what}: {job.status} {job.error}"
+        assert b"answer" in job.result, what
+    assert not await world.jobs(), f"{what}: a job never ended"
+    assert world.ended <= 1, f"{what}: two ends were written"
+    budget, ledger, slots = await world.spent()
+    assert ledger == COST * world.ended, f"{what}: the ledger has it {ledger / COST:g} times"
+    assert slots == 0, f"{what}: a slot was never freed"
+    assert COST * world.ended <= budget, what
+    assert budget in (COST * world.ended, BOUND), f"{what}: the budget paid {budget}"
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+async def test_a_job_that_nobody_kills_ends_once(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await worlds.make(backend, tmp_path, monkeypatch)
+    life = await world.live(submit=True)
+    await look(world, what="undisturbed")
+    assert world.ended == 1
+    order = [name for name in life.calls if name not in ("receive", "prune_jobs", "postpone_job")]
+    assert order == [
+        *("reserve", "create_job", "send", "claim_job", "done", "reserve", "record_outcomes", "finish_job", "settle")
+    ]
+    assert (await world.spent())[:2] == (COST, COST)
+    await world.store.close()
+    await world.queue.close()
+
+
+@pytest.mark.timeout(240)
+async def test_whichever_call_is_its_last_the_job_ends_once_and_is_paid_once(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, ends = 0, set()
+    while True:
+        world = await worlds.make(backend, tmp_path, monkeypatch)
+        life = await world.live(point, submit=True)
+        await world.rest()
+        await look(world, what=f"dead at point {point} after {life.calls}")
+        ends.add(world.ended)
+        await world.store.close()
+        await world.queue.close()
+        if not life.dead:
+            break
+        point += 1
+    assert point >= 18, "the sweep went through the whole life"
+    assert ends == {0, 1}, "some died before the job was accepted, others after it"
+
+
+@pytest.mark.timeout(240)
+async def test_where_successors_die_too_the_next_one_ends_the_job_once(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(SWEEP):
+        chance = random.Random(seed)
+        world = await worlds.make(backend, tmp_path, monkeypatch)
+        lives = [await world.live(chance.randrange(6, 20), submit=True)]
+        lives += [await world.live(chance.randrange(1, 14)) for _ in range(chance.randrange(1, 4))]
+        await world.rest()
+        await look(world, what=f"seed {seed}: {[life.calls for life in lives]}")
+        await world.store.close()
+        await world.queue.close()

@@ -1,0 +1,216 @@
+"""A world in which processes submit jobs and run them, die, and are followed by others: on every kind of state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.sqs.models import sqs_backends
+
+from penstock import plugs
+from penstock.core.gateway import Gateway
+from penstock.core.jobs import resender, runner, submission
+from penstock.core.jobs.consumer import Consumer
+from penstock.core.json import to_json
+from penstock.core.keys import Keyring
+from penstock.core.limits.limiter import Limiter
+from penstock.core.limits.terms import Plan
+from penstock.core.metering import Ledger
+from penstock.core.ports import Answer, Call, Queue, Store
+from penstock.core.prices import Catalog
+from penstock.core.registry import ModelRegistry
+from penstock.core.routing.router import Router
+from penstock.queues import sqlite as sqlite_queue
+from penstock.schema.config import PriceRow
+from penstock.schema.job import Job
+from penstock.schema.key import Caller
+from penstock.schema.limit import Budget, Limits
+from penstock.schema.meter import SECOND
+from penstock.schema.model import Deployment
+from penstock.schema.request import CHAT, Request
+from tests.laws.jobs.mortal import Died, Life, Mortal
+from tests.laws.stores.moto_in_process import Answer as Response
+from tests.laws.stores.moto_in_process import InProcess
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 50}
+COST = 7 * 1000 + 2 * 2000
+"""Nano-dollars that an answer costs."""
+BOUND = (len(to_json(BODY)) + 256) * 1000 + 50 * 2000
+"""What is reserved for it, and counts as spent where nobody lived to settle it."""
+PRICES = [PriceRow("paid", input=1.0, output=2.0)]
+CALLER = Caller("configured")
+PLAN = Plan(
+    key=Limits(requests_per_minute=600, burst=100, tokens_per_minute=10**6, concurrency=1), key_budget=Budget(total=1.0)
+)
+PATIENCE = 20.0
+TERMS = submission.Terms(attempts=20)
+
+
+class Clock:
+    """Stands in for the module ``time``: it goes on by itself, and further when a test says so."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self.ahead
+
+
+class SqsInProcess(InProcess):
+    """moto's SQS without a socket, which would hold up this process while it waits for messages."""
+
+    service = "sqs"
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        deadline: float,
+        connect_timeout: float = 5.0,
+    ) -> Response:
+        """Answer at once, and let others go on where one wanted to wait."""
+        await asyncio.sleep(0.005)
+        patient = b'"WaitTimeSeconds":10'
+        return await super().request(
+            method, url, headers=headers, body=body.replace(patient, b'"WaitTimeSeconds":0'), deadline=deadline
+        )
+
+
+class Provider:
+    """Answers each call with another text, so that two answers of one job would be told apart."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    async def complete(self, call: Call) -> Answer:
+        """A whole answer, unless the process dies while it waits for it."""
+        self._life.step()
+        self._world.answers += 1
+        usage = {"prompt_tokens": 7, "completion_tokens": 2}
+        text = {"message": {"content": f"answer {self._world.answers}"}, "finish_reason": "stop"}
+        document = {"model": "m", "choices": [text], "usage": usage}
+        return Answer(json.dumps(document).encode(), document)
+
+
+class Process:
+    """One process with the jobs' parts of a gateway, as ``bootstrap`` would put them together."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self.life = life
+        store: Any = Mortal(world.store, life, world.saw)
+        queue: Any = Mortal(world.queue, life, world.saw)
+        place = Deployment("p", "m", "paid", "openai", "m", "http://x")
+        provider: Any = Provider(world, life)
+        registry = ModelRegistry(store, [place], [], lambda _: provider)
+        self.ledger = Ledger(store)
+        self.limiter = Limiter(store, PLAN)
+        gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
+        self.submissions = submission.Submissions(store, queue, gateway, TERMS)
+        self.resender = resender.Resender(store, queue)
+        name = f"runner-{uuid.uuid4().hex}"
+        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, runner=name)
+        self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
+
+    async def submit(self) -> Job:
+        """Accept the one request."""
+        deadline = asyncio.get_running_loop().time() + 60
+        return await self.submissions.submit(
+            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), False, CALLER, deadline, size=100)
+        )
+
+    async def close(self) -> None:
+        """End in order; one that is dead already ends without a trace."""
+        for part in (self.consumer, self.ledger, self.limiter):
+            with suppress(Died):
+                await part.close()
+
+
+class World:
+    """State that outlives processes, and what outside observers have seen of it."""
+
+    def __init__(self, store: Store, queue: Queue, clock: Clock) -> None:
+        self.store = store
+        self.queue = queue
+        self.clock = clock
+        self.answers = 0
+        self.accepted: list[Job] = []
+        self.ended = 0
+
+    def saw(self, call: str, answer: Any) -> None:
+        """Count the ends that were written."""
+        self.ended += call == "finish_job" and answer is True
+
+    async def jobs(self) -> list[Job]:
+        """Every open job that there is, known to its caller or not."""
+        due = await self.store.due_jobs(self.clock.time() + 10**6, limit=100)
+        found = [await self.store.find_job(job.id) for job in due]
+        return [job for job in found if job is not None]
+
+    async def live(self, ends: int | None = None, *, submit: bool = False) -> Life:
+        """Let a process live: submit a job perhaps, tell of those that are due, run what there is; until it dies."""
+        process = Process(self, life := Life(ends))
+        try:
+            if submit:
+                self.accepted.append(await process.submit())
+            await process.resender.run()
+            process.consumer.start()
+            async with asyncio.timeout(PATIENCE):
+                while not life.dead and await self.jobs():  # noqa: ASYNC110 - what is waited for tells nobody
+                    await asyncio.sleep(0.002)
+        except Died:
+            pass
+        await process.close()
+        self.clock.ahead += 3600 + self.clock.ahead  # every lease is over, and everything that waits is due
+        return life
+
+    async def rest(self) -> None:
+        """Let processes that live come until all is done."""
+        for _ in range(4):
+            await self.live()
+            if not await self.jobs():
+                return
+
+    async def spent(self) -> tuple[int, int, int]:
+        """Nano-dollars of the budget, and of the ledger, and slots in use: once all holds have ended, lost ones too."""
+        await self.store.end_expired(time.time_ns() + 3 * 3600 * SECOND)
+        meter = await self.store.read_meter(f"key#{CALLER.key_id}")
+        outcomes = await self.store.list_outcomes()
+        return meter.spent.get("total", 0), sum(outcome.cost_nanos or 0 for outcome in outcomes), meter.slots
+
+
+async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch) -> World:
+    """A new world: all of it in SQLite files, or in DynamoDB and SQS."""
+    name = uuid.uuid4().hex[:12]
+    store: Store
+    queue: Queue
+    if backend == "sqlite":
+        store = plugs.load("stores", "sqlite").connect(f"sqlite:///{folder}/{name}.db", None)
+        queue = plugs.load("queues", "sqlite").connect(f"sqlite:///{folder}/{name}.queue.db", None)
+    else:
+        url = "http://{}.eu-west-1.amazonaws.com"
+        address = f"dynamodb://laws-{name}?endpoint={url.format('dynamodb')}"
+        store = plugs.load("stores", "dynamodb").connect(address, InProcess())
+        made = sqs_backends["123456789012"]["eu-west-1"].create_queue(f"laws-{name}")
+        address = f"sqs://sqs.eu-west-1.amazonaws.com/123456789012/{made.name}?endpoint={url.format('sqs')}"
+        queue = plugs.load("queues", "sqs").connect(address, SqsInProcess())
+    await store.open()
+    await queue.open()
+    clock = Clock()
+    for module in (submission, resender, runner, sqlite_queue):
+        patch.setattr(module, "time", clock)
+    return World(store, queue, clock)
