@@ -7,10 +7,11 @@ import logging
 import time
 from typing import NamedTuple
 
+from penstock.core.chore import Chore
 from penstock.core.noticeboard import Noticeboard
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.router import Router
-from penstock.errors import StateError, UpstreamError, UpstreamTimeout
+from penstock.errors import UpstreamError, UpstreamTimeout
 from penstock.schema.model import Deployment, Registry
 from penstock.schema.notice import DOWN, HEALTH, UP
 
@@ -24,7 +25,7 @@ class Round(NamedTuple):
     down: int
 
 
-class Prober:
+class Prober(Chore):
     """Looks once, or every ``interval`` seconds where it has the duty. A look may take ``timeout`` seconds; a place
     that failed ``unhealthy_after`` looks in a row is down.
 
@@ -40,6 +41,7 @@ class Prober:
         timeout: float = 10.0,
         unhealthy_after: int = 2,
     ) -> None:
+        super().__init__(interval)
         assert router.board is not None
         self._registry = registry
         self._router = router
@@ -48,7 +50,10 @@ class Prober:
         self._timeout = timeout
         self._unhealthy_after = unhealthy_after
         self._failures: dict[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+
+    async def turn(self) -> object:
+        """Look, unless another process does."""
+        return await self._board.take("health", 2.5 * self._interval) and await self.run()
 
     async def run(self) -> Round:
         """Look for new models, and at every provider. Raises ``StateError``."""
@@ -59,25 +64,6 @@ class Prober:
         self._failures = {place.provider: self._failures.get(place.provider, 0) for place in places}
         await self._board.settled()
         return Round(registry, sum(count >= self._unhealthy_after for count in self._failures.values()))
-
-    def start(self) -> None:
-        """Look now and then from now on, while no other process does."""
-        self._task = asyncio.ensure_future(self._watch())
-
-    async def close(self) -> None:
-        """Look no more; idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                if await self._board.take("health", 2.5 * self._interval):
-                    await self.run()
-            except StateError as error:
-                log.warning("providers are looked at later: %s", error)
 
     async def _look(self, place: Deployment) -> None:
         """Look at one provider, by one of its places, and tell the others what is news to them."""

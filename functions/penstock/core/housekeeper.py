@@ -24,8 +24,8 @@ class Housekeeper:
 
     async def run(self) -> dict[str, int]:
         """End lost holds, tell of jobs again, look at providers, forget old outcomes; answers how many."""
-        lost = await self._reaper.run()
-        resent = await self._resender.run()
+        lost = await self._reaper.turn()
+        resent = await self._resender.turn()
         looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
         return {

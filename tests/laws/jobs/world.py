@@ -167,7 +167,7 @@ class World:
         try:
             if submit:
                 self.accepted.append(await process.submit())
-            await process.resender.run()
+            await process.resender.turn()
             process.consumer.start()
             async with asyncio.timeout(PATIENCE):
                 while not life.dead and await self.jobs():  # noqa: ASYNC110 - what is waited for tells nobody

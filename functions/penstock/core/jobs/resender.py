@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 
+from penstock.core.chore import Chore
 from penstock.core.counters import Counter
 from penstock.core.jobs.submission import OVERDUE
 from penstock.core.ports import Queue, Store
-from penstock.errors import StateError
-
-log = logging.getLogger("penstock.jobs")
 
 EVERY = 10.0
 """Seconds between two rounds of a process that lives long."""
@@ -22,15 +18,15 @@ RESENT = Counter(
 )
 
 
-class Resender:
+class Resender(Chore):
     """Looks for jobs that are due, once or now and then. Of all processes that see one, one sends its message."""
 
     def __init__(self, store: Store, queue: Queue) -> None:
+        super().__init__(EVERY)
         self._store = store
         self._queue = queue
-        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> int:
+    async def turn(self) -> int:
         """Send the messages of jobs that are due, and forget those that have expired; answers how many were sent.
 
         A job that waits long is told of ever less often: a queue that is merely slow must not grow by it.
@@ -44,21 +40,3 @@ class Resender:
                 sent += 1
         await self._store.prune_jobs(now)
         return sent
-
-    def start(self) -> None:
-        """Look every ten seconds from now on."""
-        self._task = asyncio.ensure_future(self._watch())
-
-    async def close(self) -> None:
-        """Look no more; idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        while True:
-            try:
-                await self.run()
-            except StateError as error:
-                log.warning("jobs that are due are looked for later: %s", error)
-            await asyncio.sleep(EVERY)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
 
+from penstock.core.chore import Chore
 from penstock.core.counters import Counter
 from penstock.core.ports import Store
-from penstock.errors import StateError
 from penstock.schema.meter import Hold
 from penstock.schema.price import dollars
 
@@ -29,33 +28,15 @@ def tell_lost(holds: Sequence[Hold]) -> None:
         log.warning("a hold was lost with its process", extra={"hold": hold.id, "cost": dollars(hold.nanos)})
 
 
-class Reaper:
+class Reaper(Chore):
     """Looks for lost holds, once or now and then."""
 
     def __init__(self, store: Store) -> None:
+        super().__init__(EVERY)
         self._store = store
-        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> int:
+    async def turn(self) -> int:
         """End the holds that have expired; answers how many this round has ended."""
         lost = await self._store.end_expired(time.time_ns())
         tell_lost(lost)
         return len(lost)
-
-    def start(self) -> None:
-        """Look every 30 seconds from now on."""
-        self._task = asyncio.ensure_future(self._watch())
-
-    async def close(self) -> None:
-        """Look no more; idempotent."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY)
-            try:
-                await self.run()
-            except StateError as error:
-                log.warning("lost holds are looked for later: %s", error)

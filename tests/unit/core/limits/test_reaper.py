@@ -27,7 +27,7 @@ async def test_one_round_ends_what_has_expired_and_nothing_else() -> None:
     lost(store, "dead", -1)
     lost(store, "alive", 60)
     counted = LOST.values.get((), 0)
-    assert await Reaper(store).run() == 1  # type: ignore[arg-type]
+    assert await Reaper(store).turn() == 1  # type: ignore[arg-type]
     meter = store.kept.meter("m")
     assert (list(meter.holds), meter.slots, meter.spent) == (["alive"], 1, {"total": 10})
     assert LOST.values[()] == counted + 1
@@ -37,7 +37,7 @@ async def test_a_store_that_is_away_is_for_whoever_asked_to_know() -> None:
     store = MeterStore()
     store.failure = AWAY
     with pytest.raises(StateError):
-        await Reaper(store).run()  # type: ignore[arg-type]
+        await Reaper(store).turn()  # type: ignore[arg-type]
 
 
 async def test_it_looks_again_and_again_also_after_the_store_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
