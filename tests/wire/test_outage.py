@@ -35,9 +35,9 @@ PRICES: list[dict[str, Any]] = [
 
 CALLS = [
     (number, f"{kind}/{name}", WAYS[name])
-    for number, (kind, name) in enumerate([(kind, name) for kind in KINDS for name in WAYS for _ in range(2)], 11)
+    for number, (kind, name) in enumerate([(kind, name) for kind in KINDS for name in WAYS], 11)
 ]
-"""Two questions for each way to ask a provider of each kind; each has a place, and so a breaker, of its own."""
+"""A question for each way to ask a provider of each kind; each has a place, and so a breaker, of its own."""
 
 
 def models(kind: str, *names: str) -> list[dict[str, str]]:

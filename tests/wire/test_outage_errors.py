@@ -61,7 +61,7 @@ async def test_all_attempts_share_one_deadline(tmp_path: Path, upstream: Upstrea
         outcome = await gateway.outcome()
     assert reply.status == STATUS[LATE]
     assert 2 <= outcome.attempts <= 4
-    assert 0.9 < outcome.duration < 1.5
+    assert 0.9 < outcome.duration < 3.0
 
 
 # Somebody answers
