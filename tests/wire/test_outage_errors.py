@@ -53,6 +53,17 @@ async def test_the_time_to_come_again_is_passed_on(
 
 
 @both
+@pytest.mark.parametrize("other", ["server error 500", "too many requests until a date"])
+async def test_the_soonest_time_is_told(
+    tmp_path: Path, upstream: Upstream, second: Upstream, way: Way, other: str
+) -> None:
+    upstream.script, second.script = FAULTS["too many requests for seconds"].act, FAULTS[other].act
+    async with serve(tmp_path, *three(upstream.url, second), sections=NOBODY) as gateway:
+        reply = await (gateway.stream() if way.stream else gateway.plain())
+    assert reply.headers["retry-after"] == "7"
+
+
+@both
 async def test_all_attempts_share_one_deadline(tmp_path: Path, upstream: Upstream, second: Upstream, way: Way) -> None:
     upstream.script = second.script = FAULTS["no answer"].act
     providers = three(upstream.url, second, timeout=0.4, max_retries=5, retry_delay=0.01)
@@ -79,6 +90,32 @@ async def test_nobody_waits_between_one_place_and_the_next(
             told = await ask(way, MODEL, 11)
     assert told.right(11, way)
     assert told.attempts == 3
+
+
+STALLS = [
+    "no answer",
+    "stalled within the head",
+    "stalled after the head",
+    "the role and then silence",
+    "pings without end",
+    "empty chunks without end",
+]
+
+
+@pytest.mark.parametrize("name", STALLS)
+async def test_a_place_that_stalls_is_left_before_the_first_token_is_late(
+    tmp_path: Path, second: Upstream, name: str
+) -> None:
+    second.script = answer_well
+    async with open_at(FAULTS[name]) as faulty:
+        rows = three(faulty.url, second, type="vllm")
+        rows[0]["first_token_timeout"] = 0.3
+        async with serve(tmp_path, *rows, sections=NOBODY) as gateway, bare(gateway.url) as ask:
+            for number, way in enumerate((WAYS["chat"], WAYS["streamed-chat"]), 11):
+                async with asyncio.timeout(10):
+                    told = await ask(way, MODEL, number)
+                assert told.right(number, way)
+                assert told.attempts == 2
 
 
 @pytest.mark.parametrize("name", ["redirected 302", "redirected 307"])
