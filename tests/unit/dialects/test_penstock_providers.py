@@ -34,7 +34,8 @@ CHAT = {"messages": [{"role": "user", "content": "one two three four"}]}
 async def app(tmp_path: Path) -> AsyncIterator[App]:
     prices = [PriceRow("echo", "gpt-4", input=30, output=60)]
     document = Document(logging=Logging(level="ERROR"), providers=PROVIDERS, prices=prices)
-    app = App(lambda: build(Settings(state_url=f"sqlite:///{tmp_path}/state.db", document=document)))
+    state, queue = (f"sqlite:///{tmp_path}/{name}.db" for name in ("state", "queue"))
+    app = App(lambda: build(Settings(state_url=state, queue_url=queue, document=document)))
     await app.open()
     yield app
     await app.close()
