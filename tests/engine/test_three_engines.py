@@ -1,4 +1,4 @@
-"""Three engines under load: one with a short queue, one drained, one killed; no call is lost while one is well."""
+"""Three engines under load: one with a short queue, one drained, one killed. Only begun streams may be cut by that."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def until_all_serve(fleet: Server) -> None:
     await asyncio.to_thread(wait_for, serve, "all workers to be ready")
 
 
-async def test_no_call_is_lost_while_an_engine_is_well(
+async def test_while_an_engine_is_well_only_a_begun_stream_can_be_lost_and_says_so(
     engine: Engine, two_more: tuple[Engine, Engine], fleet: Server
 ) -> None:
     drained, killed = two_more
