@@ -32,7 +32,7 @@ from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES, region_in
 from penstock.schema.config import Document, Provider
 from penstock.schema.model import Deployment
-from penstock.settings import Settings, fault
+from penstock.settings import DEFAULT_STATE, Settings, fault
 
 SIMULATED = "simulated"
 
@@ -100,14 +100,15 @@ def build_store(settings: Settings, client: HttpClient) -> Store:
 
 def build_queue(settings: Settings, client: HttpClient) -> Queue:
     """The queue of ``queue_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
-    scheme = settings.queue_url.partition(":")[0]
+    url = settings.queue_url or _beside(settings.state_url)
+    scheme = url.partition(":")[0]
     if scheme not in plugs.names("queues"):
         raise SettingsError(
-            f"{settings.queue_url!r} names no queue: write sqlite:///path.db or sqs://host/account/name",
+            f"{url!r} names no queue: write sqlite:///path.db or sqs://host/account/name",
             setting="PENSTOCK_QUEUE_URL",
         )
     connect: Callable[[str, HttpClient], Queue] = plugs.load("queues", scheme).connect
-    return connect(settings.queue_url, client)
+    return connect(url, client)
 
 
 def build_runner(settings: Settings) -> tuple[House, JobRunner]:
@@ -120,6 +121,12 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     return house, Housekeeper(house.store, house.reaper, house.resender, house.prober)
+
+
+def _beside(state_url: str) -> str:
+    """The queue that belongs to a state: a file beside its file, else in the usual folder."""
+    state = state_url if state_url.startswith("sqlite:///") else DEFAULT_STATE
+    return state.removesuffix(".db") + ".queue.db"
 
 
 def _workplace(settings: Settings) -> Workplace:

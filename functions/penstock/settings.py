@@ -28,7 +28,7 @@ class Settings:
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
-    on a server, ``region`` AWS's where it is said.
+    on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's.
     """
 
     state_url: str = DEFAULT_STATE
@@ -72,10 +72,9 @@ def load(
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
     document = _listening(_document(path), environ, host, port)
-    state_url = _state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ)
     return Settings(
-        state_url=state_url,
-        queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", state_url, environ),
+        state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
+        queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
         region=_region(environ),
@@ -181,10 +180,8 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
     return found
 
 
-def _queue_url(url: str, state_url: str, environ: Mapping[str, str]) -> str:
-    """The address of the queue: by default a file beside the state's, else in the usual folder."""
-    if not url:
-        return (state_url if state_url.startswith("sqlite:///") else DEFAULT_STATE).removesuffix(".db") + ".queue.db"
+def _queue_url(url: str, environ: Mapping[str, str]) -> str:
+    """The address of the queue, with AWS's own variables for endpoint and region written into it."""
     if not url.startswith("sqs://"):
         return url
     endpoint = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
