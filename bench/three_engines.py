@@ -74,7 +74,8 @@ class Worker:
     def ready(self) -> bool:
         """Whether its model has answered."""
         if self._process.poll() is not None:
-            raise RuntimeError(f"{self.name} ended with {self._process.returncode}, see {self._err}")
+            last = self._err.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{last}")
         return self._out.read_bytes().endswith(b"\n")
 
     def kill(self) -> None:
