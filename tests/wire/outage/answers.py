@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +60,11 @@ def vector(number: int) -> list[float]:
 
 
 def number_of(call: Call) -> int:
-    """Which question a provider was asked."""
+    """Which question a provider was asked; 0 for a stranger's, who still looks for whoever had this port before."""
     body = call.json
     asked: Any = body["messages"][-1]["content"] if "messages" in body else body.get("prompt", body.get("input"))
-    return int((asked[0] if isinstance(asked, list) else asked).split()[-1])
+    found = re.search(r"Question (\d+)", str(asked))
+    return int(found[1]) if found else 0
 
 
 def words(call: Call) -> list[str]:
