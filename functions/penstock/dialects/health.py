@@ -15,6 +15,7 @@ from penstock.core.routing.place import Place
 from penstock.dialects._address import is_trusted
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here
+from penstock.dialects._places import by_provider
 from penstock.errors import StateError
 from penstock.house import House
 
@@ -30,25 +31,18 @@ async def health(house: Here, request: Request, response: Response) -> dict[str,
     try:
         await house.store.ping()
         house.ledger.check()
-        by_provider = await _by_provider(house)
+        found = await by_provider(house)
         house.gateway.router.look()
     except StateError:
         response.status_code = 503
-        by_provider = None
-    conditions = {name: condition(places) for name, places in (by_provider or {}).items()}
-    status = UNHEALTHY if by_provider is None else DEGRADED if {*conditions.values()} - {HEALTHY} else HEALTHY
+        found = None
+    conditions = {name: condition(places) for name, places in (found or {}).items()}
+    status = UNHEALTHY if found is None else DEGRADED if {*conditions.values()} - {HEALTHY} else HEALTHY
     shown: dict[str, Any] = {"status": status, "version": __version__}
     if house.settings.document.auth.mode == "none" or is_trusted(request.scope["penstock.exchange"]):
-        shown |= _details(house, by_provider or {}, conditions)
+        shown |= _details(house, found or {}, conditions)
         shown |= {"health_score": _score(status, conditions), "response_time": time.perf_counter() - began}
     return shown
-
-
-async def _by_provider(house: House) -> dict[str, list[Place]]:
-    found: dict[str, list[Place]] = {}
-    for deployment in await house.registry.places():
-        found.setdefault(deployment.provider, []).append(house.gateway.router.place(deployment))
-    return found
 
 
 def _score(status: str, conditions: dict[str, str]) -> float:
@@ -58,14 +52,12 @@ def _score(status: str, conditions: dict[str, str]) -> float:
     return round(sum(SCORES[each] for each in conditions.values()) / len(conditions), 1)
 
 
-def _details(house: House, by_provider: dict[str, list[Place]], conditions: dict[str, str]) -> dict[str, Any]:
+def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, str]) -> dict[str, Any]:
     """What the documents of all earlier systems show; ``redis_connected`` is of a cache that is not configured."""
     from penstock.dialects._machine import machine  # noqa: PLC0415 - nobody pays for it who does not ask
 
     now = time.time()
-    serving = [
-        place.deployment for name, places in by_provider.items() if conditions[name] != UNHEALTHY for place in places
-    ]
+    serving = [place.deployment for name, places in found.items() if conditions[name] != UNHEALTHY for place in places]
     first = min(serving, key=lambda deployment: deployment.priority, default=None)
     models = sorted({deployment.model for deployment in serving})
     counts = Counter(conditions.values())
