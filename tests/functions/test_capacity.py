@@ -27,8 +27,10 @@ from penstock.schema.model import Deployment
 from tests.functions.billed import Billed, Till
 
 ENDPOINT = "http://dynamodb.eu-west-1.amazonaws.com"
+QUEUE = "sqs://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 CONFIG = """\
 logging: {level: ERROR}
+jobs: {concurrency: 0}
 providers:
   - {name: simulated, type: simulated, options: {ttft: 0, tokens_per_second: 0}}
 prices: [{provider: simulated, input: 1, output: 1}]
@@ -116,7 +118,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
         (tmp_path / "config.yaml").write_text(CONFIG + config, encoding="utf-8")
         monkeypatch.setattr(bootstrap, "HttpClient", lambda: till)
-        house = bootstrap.build(settings.load({}, config=str(tmp_path / "config.yaml"), state=state))
+        house = bootstrap.build(settings.load({}, config=str(tmp_path / "config.yaml"), state=state, queue=QUEUE))
         app = App(lambda: house)
         await app.open()
         if await house.store.find_key(secret.sha256()) is None:

@@ -20,7 +20,7 @@ from penstock.stores._items import Item, dump, load
 if TYPE_CHECKING:
     from penstock.stores.dynamodb.connection import Connection
 
-VERSION = 2
+VERSION = 1
 PARTS = 4
 LARGEST = 380_000
 """Bytes of a body or a result: an item may have 400 KiB, its names and numbers included."""
