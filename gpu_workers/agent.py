@@ -76,7 +76,7 @@ class Place:
 
 
 class Agent:
-    """One engine's agent; ``generation`` tells the gateway its word from that of an earlier one."""
+    """One engine's agent. A generation, new for each life of the engine, tells its word from what was said before."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -132,6 +132,7 @@ class Agent:
             if self._registered:
                 self._withdraw()
                 self._registered = False
+                self._generation = secrets.token_hex(8)  # what comes back owes nothing to what failed
             how = "nobody listens there" if status == NOBODY else f"/ready says {status}"
             raise Trouble(f"the engine at {self._place.engine} is not ready: {how}")
         if not self._registered:

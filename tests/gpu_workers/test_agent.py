@@ -26,12 +26,15 @@ class Gateway:
     def __init__(self, status: int) -> None:
         self.status = status
         self.heard: list[str] = []
+        self.generations: list[str] = []
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
+                told = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 gateway.heard.append(self.path)
+                if self.path == "/v1/workers":
+                    gateway.generations.append(told["generation"])
                 self.send_response(gateway.status)
                 if gateway.status == 301:
                     self.send_header("location", "/elsewhere")
@@ -148,6 +151,17 @@ def test_a_proxy_of_the_environment_stands_not_between_it_and_its_engine(tmp_pat
         there = gateway.url.removeprefix("http://")
         with speaking(tmp_path, gateway.url, engine.url, http_proxy=nobody, no_proxy=there) as agent:
             agent.says("registered")
+
+
+def test_an_engine_that_comes_back_is_another_to_the_gateway(tmp_path: Path, engine: Engine) -> None:
+    with Gateway(200) as gateway, speaking(tmp_path, gateway.url, engine.url, "--id", "gpu-1") as agent:
+        agent.says("registered")
+        engine.ready.clear()
+        agent.says("drains")
+        engine.ready.set()
+        agent.says("well again")
+        assert gateway.heard == ["/v1/workers", "/v1/workers/gpu-1/drain", "/v1/workers"]
+        assert len(set(gateway.generations)) == 2
 
 
 def test_it_leaves_at_once_for_an_agent_that_died(tmp_path: Path, engine: Engine) -> None:
