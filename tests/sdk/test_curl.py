@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server import KEY, Server, chat, payloads, said
+from tests.e2e.server import KEY, Server, chat, payloads, said, wait_for
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -62,3 +62,15 @@ def test_the_pages_for_people_and_machines(gateway: Server) -> None:
     assert json.loads(curl(f"{gateway.url}/health"))["status"] == "healthy"
     paths = json.loads(curl(f"{gateway.url}/openapi.json"))["paths"]
     assert {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"} <= paths.keys()
+
+
+def test_an_answer_that_comes_later(gateway: Server) -> None:
+    body = {**chat("hi"), "model": "simulated/echo"}
+    head = post(gateway, body, "-H", "Prefer: respond-async", "--dump-header", "-", "--output", "/dev/null")
+    assert head.startswith("HTTP/1.1 202 ")
+    [path] = [line.split()[1] for line in head.splitlines() if line.lower().startswith("location:")]
+    waited = post(gateway, body, "-H", "Prefer: respond-async, wait=20")
+    assert json.loads(waited)["choices"][0]["message"]["content"] == "[simulated] hi"
+    asked = ("-H", f"Authorization: Bearer {KEY}", f"{gateway.url}{path}")
+    later = wait_for(lambda: [answer] if "choices" in (answer := json.loads(curl(*asked))) else [], "the answer")
+    assert later[0]["choices"][0]["message"]["content"] == "[simulated] hi"
