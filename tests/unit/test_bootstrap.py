@@ -8,6 +8,7 @@ import pytest
 
 from penstock import bootstrap, plugs, settings
 from penstock.errors import SettingsError
+from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
 from penstock.schema.model import Deployment
 
@@ -98,3 +99,26 @@ def test_bedrock_in_no_region_is_a_mistake_with_its_line(tmp_path: Path, row: st
     config.write_text(f"providers: [{{name: mine, type: bedrock, {row}}}]\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=told):
         bootstrap._deployments(settings.load({"PENSTOCK_CONFIG": str(config)}))
+
+
+@pytest.mark.parametrize(
+    ("state", "queue"),
+    [
+        ("sqlite:///there/state.db", "there/state.queue.db"),
+        ("dynamodb://penstock?region=eu-west-1", ".penstock/state.queue.db"),
+    ],
+)
+def test_a_queue_that_nobody_names_is_a_file_beside_the_state(state: str, queue: str) -> None:
+    made = bootstrap.build_queue(settings.load({}, state=state), HttpClient())
+    assert str(made._db.path) == queue  # type: ignore[attr-defined]
+
+
+def test_a_queue_at_an_emulator_is_found_by_aws_s_own_variable() -> None:
+    environ = {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_REGION": "eu-west-1"}
+    told = settings.load(environ, queue="sqs://queues/000000000000/jobs")
+    assert told.queue_url == "sqs://queues/000000000000/jobs?endpoint=http://127.0.0.1:4566&region=eu-west-1"
+
+
+def test_a_queue_of_no_known_kind_is_refused_with_the_settings_name() -> None:
+    with pytest.raises(SettingsError, match=r"PENSTOCK_QUEUE_URL.*'redis://x' names no queue"):
+        bootstrap.build_queue(settings.load({}, queue="redis://x"), HttpClient())

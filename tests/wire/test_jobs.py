@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,33 @@ async def test_a_job_over_its_budget_fails_and_one_over_a_rate_waits(tmp_path: P
         go.set()
         for each in both:
             assert (await ended(gateway, each.headers["location"], authorization=f"Bearer {slow}")).status == 200
+
+
+async def test_limits_of_requests_hold_when_a_job_is_submitted_and_not_again(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    async with gateways.serve(tmp_path, gateways.provider(upstream.url)) as gateway:
+        key = await made(gateway, limits=Limits(requests_per_minute=60, burst=1))
+        accepted, refused = [await submit(gateway, key=key) for _ in range(2)]
+        assert (accepted.status, refused.status) == (202, 429)
+        assert refused.error["code"] == "rate_limited"
+        later = await ended(gateway, accepted.headers["location"], authorization=f"Bearer {key}")
+        assert later.status == 200
+
+
+async def test_who_loses_a_job_to_another_runner_stops_and_charges_nothing(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    upstream.script = held(asyncio.Event())
+    accepted = await submit(gateway)
+    await eventually(lambda: len(upstream.calls) == 1)
+    store, now = gateway.house.store, time.time() + 1000
+    assert await store.claim_job(accepted.json["id"], "another", now=now, lease=30) is not None
+    await asyncio.wait_for(upstream.calls[0].gone.wait(), gateways.PATIENCE)
+    assert await store.finish_job(accepted.json["id"], "another", now=now, expires=now + 60, result=b'{"his": 1}')
+    assert (await read(gateway, accepted.headers["location"])).json == {"his": 1}
+    await gateway.house.ledger.flush()
+    assert await store.list_outcomes() == []
 
 
 async def test_a_request_that_would_wait_for_a_cold_start_becomes_a_job(tmp_path: Path, upstream: Upstream) -> None:

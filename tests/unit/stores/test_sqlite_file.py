@@ -129,7 +129,7 @@ async def test_one_thread_touches_the_file_and_ends_with_the_store(store: Sqlite
 
 async def test_a_transaction_that_fails_leaves_nothing_behind(store: SqliteStore) -> None:
     def break_off(sql: sqlite3.Connection) -> None:
-        sql.execute("INSERT INTO registry VALUES (1, 7, '[]', 0.0)")
+        sql.execute("INSERT INTO registry VALUES (1, 7, '[]', 0.0, '[]')")
         raise StateConflict("somebody was first")
 
     with pytest.raises(StateConflict):
