@@ -13,7 +13,7 @@ import pytest
 
 from penstock import plugs
 from penstock.core import fleet
-from penstock.core.keys import new_key
+from penstock.core.keys import generate, new_key
 from penstock.schema.job import Job
 from penstock.schema.limit import Limits
 from penstock.schema.meter import Claim
@@ -114,7 +114,7 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(lose_a_hold(wire.state_url))
-    asyncio.run(accept(wire.state_url, "job-0001", due_at=1.0))
+    asyncio.run(accept(wire.state_url, "job-0002", due_at=1.0))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
@@ -198,7 +198,7 @@ async def accept(state_url: str, id: str, due_at: float | None = None) -> None:
     store = plugs.load("stores", "dynamodb").connect(state_url, None)
     await store.open()
     body = json.dumps({"model": "simulated/echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
-    key = new_key(Secret(f"the key of {id}"), limits=Limits(tokens_per_minute=100_000))
+    key = new_key(generate(), limits=Limits(tokens_per_minute=100_000))
     await store.create_key(key)
     await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at))
     await store.close()

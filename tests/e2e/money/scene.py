@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.keys import generate, new_key
 from penstock.core.ports import Store
-from penstock.schema.limit import NANO, Budget, Limits, stated
+from penstock.schema.limit import Budget, Limits, stated
 from penstock.schema.meter import SECOND, Hold, Meter
+from penstock.schema.price import NANO
 from tests.e2e.money.calls import INPUT, MODEL, OUTPUT, Call, Client
 from tests.e2e.money.gateways import TIMEOUT
 
