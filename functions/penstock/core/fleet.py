@@ -108,15 +108,20 @@ class Fleet:
         now = time.time()
         return [each for known in (await self._known()).values() for each in known if each[0].routable(now)]
 
+    def look(self) -> None:
+        """Begin to read who is there, if the last reading is too old; nobody waits for it yet."""
+        now = time.monotonic()
+        recent = self._secret is None or now - self._asked_at <= BELIEVED
+        if not recent and (self._reading is None or self._reading.done()):
+            self._asked_at = now
+            self._reading = asyncio.ensure_future(self._read())
+
     async def _known(self) -> Serving:
         """What workers serve; once it was read, it is read again behind the requests' back unless it has become old."""
         if self._secret is None:
             return {}
-        now = time.monotonic()
-        if now - self._asked_at > BELIEVED and (self._reading is None or self._reading.done()):
-            self._asked_at = now
-            self._reading = asyncio.ensure_future(self._read())
-        if self._reading is not None and now - self._read_at > OLD:
+        self.look()
+        if self._reading is not None and time.monotonic() - self._read_at > OLD:
             await asyncio.shield(self._reading)
         if self._serving is None:
             raise StateError("the workers are not known yet: the state cannot be read")

@@ -87,6 +87,8 @@ class ModelRegistry:
         return reachable
 
     async def _candidates(self, model: str) -> tuple[Deployment, ...]:
+        if self._fleet:
+            self._fleet.look()  # so that both are waited for at once
         await self._recent()
         found = self._deployments.get(model)
         workers = await self._workers(model, needed=found is None)
