@@ -7,35 +7,29 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
+from penstock.core.account import Account, Attempting
 from penstock.core.json import to_json
-from penstock.core.limits.bill import NOTHING_YET, bill
 from penstock.core.limits.estimate import NOTHING, need_of
-from penstock.core.limits.limiter import Limiter, Reservation
+from penstock.core.limits.limiter import Limiter
 from penstock.core.metering import Ledger
-from penstock.core.ports import Call
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
 from penstock.core.routing.warming import Start, Warming
-from penstock.core.selected import call_to
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
     NoDeploymentAvailable,
-    NoTimeLeft,
     PenstockError,
     PermissionDenied,
     RateLimited,
-    UpstreamError,
     UpstreamProtocolError,
-    UpstreamRefused,
     UpstreamTimeout,
 )
 from penstock.schema.model import Deployment
-from penstock.schema.outcome import CANCELLED, FAILED, OK, Outcome, Usage
-from penstock.schema.request import EMBEDDINGS, Attempt, Request
+from penstock.schema.request import EMBEDDINGS, Request
 
 
 class Gateway:
@@ -73,7 +67,7 @@ class Gateway:
         Tries the model's deployments in order until one answers, all under one deadline.
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
-        with _Account(request, self) as account:
+        with self._account(request) as account:
             body = await self._answer(account)
             if request.keep is not None:  # the outcome first, once an id; the money last, or else by who runs it again
                 account.record(None)
@@ -88,10 +82,10 @@ class Gateway:
         Until the first batch a failure moves the request on to the next deployment; after it, it is raised.
         Closing the generator closes the upstream call at once and settles what was produced.
         """
-        with _Account(request, self) as account:
+        with self._account(request) as account:
             await self._admit(account)
             while place := await self._next(account):
-                with _Attempting(account, place) as call:
+                with Attempting(account, place, self.router) as call:
                     relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
                     async with aclosing(self.registry.connection(place.deployment).stream(call)) as batches:
                         async for batch in batches:
@@ -145,6 +139,9 @@ class Gateway:
         if self.router.board is not None:
             await self.router.board.close()
 
+    def _account(self, request: Request) -> Account:
+        return Account(request, self.ledger, self.limiter, self.prices)
+
     async def _candidates(self, request: Request) -> Sequence[Deployment]:
         """Who may serve the request."""
         self.ledger.check()
@@ -152,12 +149,12 @@ class Gateway:
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
         return await self.registry.candidates(request.model, request.caller)
 
-    async def _answer(self, account: _Account) -> bytes:
+    async def _answer(self, account: Account) -> bytes:
         """The whole answer of the first place that gives one."""
         request = account.request
         await self._admit(account)
         while place := await self._next(account):
-            with _Attempting(account, place) as call:
+            with Attempting(account, place, self.router) as call:
                 body, document = await self.registry.connection(place.deployment).complete(call)
                 request.dropped = call.dropped
                 account.reported = read_usage(document.get("usage"))
@@ -169,7 +166,7 @@ class Gateway:
                 return body
         raise account.exhausted()
 
-    async def _admit(self, account: _Account) -> None:
+    async def _admit(self, account: Account) -> None:
         """Put the places to try in order, and have every limit and budget admit the request."""
         request = account.request
         candidates = await self._candidates(request)
@@ -189,7 +186,7 @@ class Gateway:
             raise
         request.slotted = account.reservation.slots
 
-    async def _next(self, account: _Account) -> Place | None:
+    async def _next(self, account: Account) -> Place | None:
         """The place to try now, or ``None`` if there is none any more.
 
         Where an attempt that failed is to be paid for, it is settled and reserved anew for another: what is left may
@@ -207,7 +204,7 @@ class Gateway:
                 return place
         return None
 
-    async def _warm(self, place: Place, account: _Account) -> bool:
+    async def _warm(self, place: Place, account: Account) -> bool:
         """Have a place woken if it sleeps; ``False`` if it did not wake up in time."""
         began = time.perf_counter()
         if place.cold(time.monotonic()):
@@ -217,167 +214,3 @@ class Gateway:
                 account.failed(place, error, time.perf_counter() - began)
                 return False
         return True
-
-
-class _Account:
-    """What one request has taken so far, and the outcome that it becomes."""
-
-    __slots__ = (
-        *("_began", "_gateway", "_recorded", "_started", "_taken", "again", "call", "deployment", "first_at"),
-        *("forlorn", "last", "need", "owed", "relay", "reported", "request", "reservation", "router", "tries"),
-    )
-
-    def __init__(self, request: Request, gateway: Gateway) -> None:
-        self.request = request
-        self._gateway = gateway
-        self._recorded = False
-        self.router = gateway.router
-        self._started = time.time()
-        self._began = time.perf_counter()
-        self.first_at: float | None = None
-        self.call: Call | None = None
-        self.deployment: Deployment | None = None
-        self.relay: Relay | None = None
-        self.reported: Usage | None = None
-        self.last: UpstreamError | None = None
-        self.again: float | None = None
-        self.forlorn = False
-        self.need = NOTHING
-        self.reservation: Reservation | None = None
-        self.owed = self._taken = NOTHING_YET
-        self.tries: Tries
-
-    def __enter__(self) -> _Account:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if self.request.abandoned:
-            return  # another runs the same again, and finds what is reserved
-        if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded)):
-            return  # it is counted; a ledger that kept each refusal would let a flood fill it
-        self.record(error)
-        self.settle()
-
-    def record(self, error: BaseException | None) -> None:
-        """Have the outcome written, once."""
-        if not self._recorded:
-            self._recorded = True
-            self._gateway.ledger.record(self._outcome(error))
-
-    def settle(self) -> None:
-        """End what is reserved with what the attempts under it came to."""
-        if self.reservation is not None:
-            self._gateway.limiter.settle(self.reservation, tokens=self.owed.tokens, nanos=self.owed.nanos or 0)
-        self.owed = NOTHING_YET
-
-    def begin(self, deployment: Deployment) -> Call:
-        """A call of this request to the next deployment."""
-        request = self.request
-        self.deployment, request.deployment, request.provider = deployment, deployment.id, deployment.provider
-        self.reported = self.relay = None
-        self.call = call_to(deployment, request, self.need.prompt)
-        return self.call
-
-    def failed(self, place: Place, error: UpstreamError, seconds: float) -> None:
-        """A place could not answer."""
-        self.last = error
-        if error.retry_after is not None:
-            self.again = error.retry_after if self.again is None else min(error.retry_after, self.again)
-        self.tries.failed(place, error)
-        self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
-
-    def charge(self, error: BaseException | None, seconds: float) -> None:
-        """Make out the bill of the attempt that has ended."""
-        assert self.call is not None
-        assert self.deployment is not None
-        if self.relay is not None:
-            self.reported = self.relay.usage
-        price = self._gateway.prices.price(self.deployment)
-        taken = bill(
-            *(self.request, self.need, self.call), reported=self.reported, price=price, seconds=seconds, error=error
-        )
-        self.owed, self._taken = self.owed.plus(taken), self._taken.plus(taken)
-
-    def exhausted(self, kind: type[NoDeploymentAvailable] = NoDeploymentAvailable) -> PenstockError:
-        """The error of a request that no deployment could serve: the only one's own, or all of them told.
-
-        Where none was well even before, that is what is wrong.
-        """
-        attempts = self.request.attempts
-        if len(attempts) == 1 and self.last is not None and not self.forlorn:
-            return self.last
-        told = "; ".join(f"{attempt.deployment}: {attempt.code}" for attempt in attempts)
-        return kind(
-            f"No deployment of {self.request.model!r} could answer ({told}).",
-            attempts=tuple(attempt.told() for attempt in attempts),
-            retry_after=self.again,
-        )
-
-    def _outcome(self, error: BaseException | None) -> Outcome:
-        request, now = self.request, time.perf_counter()
-        ended, status, code = _ending(error)
-        return Outcome(
-            request_id=request.id,
-            started_at=self._started,
-            duration=now - self._began,
-            key_id=request.caller.key_id,
-            owner=request.caller.owner,
-            endpoint=request.endpoint,
-            model=request.model,
-            deployment=request.deployment,
-            ended=ended,
-            status=status,
-            code=code,
-            stream=request.stream,
-            attempts=max(1, len(request.attempts) + (ended == OK)),
-            ttft=self.first_at - self._began if self.first_at is not None else None,
-            usage=self._taken.usage,
-            usage_reported=self.reported is not None,
-            cost_nanos=self._taken.nanos,
-        )
-
-
-def _ending(error: BaseException | None) -> tuple[str, int, str]:
-    """How a request ended: word, HTTP status and code. 499 is nginx's word for a client that left."""
-    if error is None:
-        return OK, 200, ""
-    if isinstance(error, PenstockError):
-        return FAILED, error.status, error.code
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        return CANCELLED, 499, "client_closed_request"
-    return FAILED, 500, PenstockError.code
-
-
-class _Attempting:
-    """A block that tries one place: a failure that leaves the request whole ends the block, not the request."""
-
-    __slots__ = ("_account", "_began", "_place")
-
-    def __init__(self, account: _Account, place: Place) -> None:
-        self._account = account
-        self._place = place
-        self._began = time.perf_counter()
-
-    def __enter__(self) -> Call:
-        self._place.began()
-        return self._account.begin(self._place.deployment)
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        account, place = self._account, self._place
-        seconds = time.perf_counter() - self._began
-        account.router.ended(place, error, account.request.endpoint)
-        account.charge(error, seconds)
-        if error is None:
-            first = seconds if account.first_at is None else account.first_at - self._began
-            place.answered(first, seconds, account.call.payloads if account.call else 0)
-            return False
-        if not isinstance(error, UpstreamError):
-            return False
-        account.failed(place, error, seconds)
-        if isinstance(error, UpstreamRefused) or account.first_at is not None:
-            return False
-        if asyncio.get_running_loop().time() < account.request.deadline:
-            return True
-        if len(account.request.attempts) > 1:
-            raise account.exhausted(NoTimeLeft) from error
-        return False
