@@ -159,7 +159,11 @@ def _starter(client: HttpClient) -> Start:
 def _prober(document: Document, registry: ModelRegistry, router: Router) -> Prober:
     check = document.health_check
     return Prober(
-        registry, router, interval=check.interval, timeout=check.timeout, unhealthy_after=check.unhealthy_after
+        *(registry, router),
+        interval=check.interval,
+        timeout=check.timeout,
+        unhealthy_after=check.unhealthy_after,
+        enabled=check.enabled,
     )
 
 

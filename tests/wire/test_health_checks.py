@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.health import Prober
+from penstock.core.health import Prober, Round
 from tests.wire import gateway as gateways
 from tests.wire.gateway import MODEL, Gateway
 from tests.wire.upstream import HELLO, Call, Upstream
@@ -160,10 +160,26 @@ async def test_a_vendor_is_asked_for_its_models_and_for_nothing_that_costs(
     assert "/models" in next(iter(engine.asked))
 
 
-async def test_one_of_several_processes_looks(tmp_path: Path, upstream: Upstream) -> None:
+def counted(looking: Prober, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with each round."""
+    rounds: list[None] = []
+    run = looking.run
+
+    async def noted() -> Round:
+        rounds.append(None)
+        return await run()
+
+    monkeypatch.setattr(looking, "run", noted)
+    return rounds
+
+
+async def test_one_of_several_processes_looks(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(upstream)
     async with gateways.serve(tmp_path, row(upstream)) as one, gateways.serve(tmp_path, row(upstream)) as two:
         probers = [prober(gateway, interval=0.1) for gateway in (one, two)]
+        rounds = [counted(each, monkeypatch) for each in probers]
         for each in probers:
             each.start()
         async with asyncio.timeout(10):
@@ -171,8 +187,7 @@ async def test_one_of_several_processes_looks(tmp_path: Path, upstream: Upstream
                 await asyncio.sleep(0.005)
         for each in probers:
             await each.close()
-        boards = [gateway.house.gateway.router.board for gateway in (one, two)]
-        assert [board and await board.take("health", 1) for board in boards].count(True) == 1
+        assert sorted(map(len, rounds))[0] == 0
 
 
 async def test_when_no_place_is_well_the_caller_is_told_so(tmp_path: Path, upstream: Upstream) -> None:
@@ -188,3 +203,10 @@ async def test_when_no_place_is_well_the_caller_is_told_so(tmp_path: Path, upstr
         reply = await gateway.plain()
     assert (reply.status, reply.error["code"]) == (503, "provider_unavailable")
     assert [attempt["deployment"] for attempt in reply.error["attempts"]] == ["first/public-1"]
+
+
+async def test_where_it_is_switched_off_nobody_looks(tmp_path: Path, upstream: Upstream) -> None:
+    engine = Engine(upstream)
+    async with gateways.serve(tmp_path, row(upstream)) as gateway:
+        await prober(gateway, enabled=False).run()
+    assert not engine.asked

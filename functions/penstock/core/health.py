@@ -40,6 +40,7 @@ class Prober(Chore):
         interval: float = 30.0,
         timeout: float = 10.0,
         unhealthy_after: int = 2,
+        enabled: bool = True,
     ) -> None:
         super().__init__(interval)
         assert router.board is not None
@@ -49,6 +50,7 @@ class Prober(Chore):
         self._interval = interval
         self._timeout = timeout
         self._unhealthy_after = unhealthy_after
+        self._enabled = enabled
         self._failures: dict[str, int] = {}
 
     async def turn(self) -> object:
@@ -56,10 +58,10 @@ class Prober(Chore):
         return await self._board.take("health", 2.5 * self._interval) and await self.run()
 
     async def run(self) -> Round:
-        """Look for new models, and at every provider. Raises ``StateError``."""
+        """Look for new models, and at every provider unless that is switched off. Raises ``StateError``."""
         registry = await self._registry.refresh()
         await self._board.read()
-        places = self._registry.providers()
+        places = self._registry.providers() if self._enabled else []
         await asyncio.gather(*map(self._look, places))
         self._failures = {place.provider: self._failures.get(place.provider, 0) for place in places}
         await self._board.settled()

@@ -80,7 +80,6 @@ class Warming:
             result = "warm"
         except UpstreamTimeout:
             result = "cold"
-            place.busy_until = time.monotonic() + SPARED
             raise UpstreamTimeout(_in_vain(place, end - now), provider=place.deployment.provider) from None
         finally:
             WAITS.add(place.deployment.provider, result)
@@ -134,6 +133,7 @@ class Warming:
             await asyncio.sleep(min(AGAIN, max(0.0, end - loop.time())))
         STARTS.add(place.deployment.provider, "cold")
         place.warming_since = None
+        place.busy_until = time.monotonic() + SPARED
         self._router.tell(place.deployment, WARMTH, COLD, AGAIN)
         raise UpstreamTimeout(_in_vain(place, cold.budget))
 
