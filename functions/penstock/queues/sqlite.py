@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from penstock.core.ports import Message
-from penstock.errors import SettingsError
-from penstock.stores.sqlite.connection import Connection
+from penstock.stores.sqlite.connection import Connection, file_of
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
@@ -102,13 +99,7 @@ def connect(url: str, client: HttpClient | None) -> SqliteQueue:
 
     Raises ``SettingsError`` if the URL names no file.
     """
-    path = unquote(url.removeprefix("sqlite:///"))
-    if not url.startswith("sqlite:///") or not path or "?" in url or path == ":memory:":
-        raise SettingsError(
-            f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db",
-            setting="PENSTOCK_QUEUE_URL",
-        )
-    return SqliteQueue(Connection(Path(path), TABLES, name="queue"))
+    return SqliteQueue(Connection(file_of(url, "PENSTOCK_QUEUE_URL"), TABLES, name="queue"))
 
 
 def _mine(message: Message) -> tuple[int, int]:

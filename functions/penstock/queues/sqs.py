@@ -140,7 +140,7 @@ def connect(url: str, client: HttpClient | None) -> SqsQueue:
 
     Raises ``SettingsError`` if the URL is malformed.
     """
-    from penstock.aws import Identity  # noqa: PLC0415 - brings aiodynamo along
+    from penstock.aws import Identity, at_home  # noqa: PLC0415 - brings aiodynamo along
     from penstock.outbound import HttpClient  # noqa: PLC0415
 
     parts = urlsplit(url)
@@ -156,17 +156,9 @@ def connect(url: str, client: HttpClient | None) -> SqsQueue:
         raise _wrong(f"{url!r} names no region: add ?region=eu-west-1")
     base = (endpoint or f"https://{parts.netloc}").rstrip("/")
     client = client or HttpClient()
-    return SqsQueue(f"{base}{parts.path}", f"{base}/", region, client, Identity(client, _of_ones_own(endpoint)))
-
-
-def _of_ones_own(endpoint: str | None) -> Any:
-    """Credentials for a server of one's own where none are set: such servers do not check. Else AWS's usual chain."""
-    from aiodynamo import credentials as known  # noqa: PLC0415
-
-    if endpoint is None:
-        return None
-    chain = known.ChainCredentials([known.EnvironmentCredentials(), known.FileCredentials()])
-    return known.StaticCredentials(known.Key("local", "local")) if chain.is_disabled() else chain
+    return SqsQueue(
+        f"{base}{parts.path}", f"{base}/", region, client, Identity(client, at_home() if endpoint else None)
+    )
 
 
 def _message(told: dict[str, Any]) -> Message:

@@ -16,19 +16,13 @@ from uuid import uuid4
 
 from aiodynamo import errors as aws
 from aiodynamo.credentials import (
-    ChainCredentials,
-    ContainerMetadataCredentials,
     Credentials,
-    EnvironmentCredentials,
-    FileCredentials,
-    Key,
-    StaticCredentials,
 )
 from aiodynamo.http.types import Request, RequestFailed, Response
 from aiodynamo.sign import signed_dynamo_request
 from yarl import URL
 
-from penstock.aws import send, usual
+from penstock.aws import at_home, send, usual
 from penstock.errors import StateConflict, StateError, UpstreamError
 from penstock.stores._breaker import Answered, Breaker
 from penstock.stores._items import Item
@@ -42,8 +36,6 @@ CONNECT = 0.6  # seconds of an attempt for the connection
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds at most before each repeat
 OPENING = 20.0  # seconds for a server of one's own to wake up (LocalStack starts its DynamoDB when first called)
 LOOK = 0.1  # seconds between two looks at it
-
-NOBODY = Key("local", "local")  # for an endpoint of one's own where no credentials are set: such servers do not check
 
 _PASSING = (
     aws.ExpiredToken,
@@ -105,7 +97,7 @@ class Connection:
             from penstock.outbound import HttpClient  # noqa: PLC0415 - only where nobody lends one
 
             self._http = self._owned = HttpClient()
-        self._credentials = self._chain()
+        self._credentials = at_home() if self._endpoint else usual()
         self.breaker = Breaker("dynamodb")
         try:
             if self._endpoint:
@@ -265,12 +257,6 @@ class Connection:
 
     def _where(self) -> str:
         return self._endpoint or f"DynamoDB in {self._region}"
-
-    def _chain(self) -> Credentials:
-        if not self._endpoint:
-            return usual()
-        chain = ChainCredentials([EnvironmentCredentials(), FileCredentials(), ContainerMetadataCredentials()])
-        return StaticCredentials(NOBODY) if chain.is_disabled() else chain
 
     async def _send(self, request: Request) -> Response:
         """What aiodynamo wants of an HTTP client."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
-from penstock.errors import SettingsError
 from penstock.stores.sqlite import acts, jobs, keys, limits, notices, outcomes, registry, workers
-from penstock.stores.sqlite.connection import Connection
+from penstock.stores.sqlite.connection import Connection, file_of
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
-
-_SCHEME = "sqlite:///"
 
 
 class SqliteStore(
@@ -49,12 +44,6 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
 
     Raises ``SettingsError`` if the URL names no file.
     """
-    path = unquote(url.removeprefix(_SCHEME))
-    if not url.startswith(_SCHEME) or not path or "?" in url or path == ":memory:":
-        raise SettingsError(
-            f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db",
-            setting="PENSTOCK_STATE_URL",
-        )
     parts = (keys, outcomes, registry, jobs, acts, limits, workers, notices)
     tables = [table for part in parts for table in part.TABLES]
-    return SqliteStore(Connection(Path(path), tables))
+    return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))

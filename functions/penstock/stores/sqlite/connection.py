@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote
 
-from penstock.errors import StateError
+from penstock.errors import SettingsError, StateError
 from penstock.stores._breaker import Answered, Breaker
 
 BUDGET = 2.0  # seconds for one call, waiting in line included
@@ -33,6 +34,7 @@ PROBE = "CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_SCHEME = "sqlite:///"
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _ELSEWHERE = "or set PENSTOCK_STATE_URL to another path"
@@ -48,6 +50,16 @@ _WORDS = {
     sqlite3.SQLITE_CORRUPT: "is damaged; stop Penstock, and restore a backup or run `sqlite3 {path} .recover`",
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error; look at the system's log",
 }
+
+
+def file_of(url: str, setting: str) -> Path:
+    """The file that ``sqlite:///relative`` or ``sqlite:////absolute`` names. Raises ``SettingsError`` if it is none."""
+    path = unquote(url.removeprefix(_SCHEME))
+    if not url.startswith(_SCHEME) or not path or "?" in url or path == ":memory:":
+        raise SettingsError(
+            f"{url!r} names no file: write sqlite:///relative/path.db or sqlite:////absolute/path.db", setting=setting
+        )
+    return Path(path)
 
 
 class Connection:
