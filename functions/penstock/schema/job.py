@@ -19,9 +19,12 @@ class Job:
     """One call to make later. ``body`` and ``result`` are JSON documents as bytes; times are seconds since the epoch.
 
     ``lease_until`` and ``runner`` say who runs it now; a lease that has run out may be taken over. ``attempts`` counts
-    the runners that began it, ``failures`` those that said how they failed: one that died said nothing. ``error`` is
-    the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when somebody must be told of an
-    open job again. An ended job has no ``body`` any more; what has expired is forgotten.
+    the runners that began it, ``failures`` those that said how they failed: one that died said nothing. ``claims``
+    counts every claim and is never counted down: it tells one run of a job from the next. ``started_at`` is the time of
+    the last. ``error`` is the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when
+    somebody must be told of an open job again. ``streamed`` says that its tokens are kept as they come, ``digest`` is
+    the body's SHA-256 where a repeat of its submission must be told from another one. An ended job has no ``body`` any
+    more; what has expired is forgotten.
     """
 
     id: str
@@ -40,6 +43,11 @@ class Job:
     priority: int = 0
     due_at: float | None = None
     expires_at: float | None = None
+    model: str = ""
+    claims: int = 0
+    started_at: float | None = None
+    streamed: bool = False
+    digest: str = ""
 
 
 class DueJob(NamedTuple):

@@ -33,9 +33,8 @@ async def test_a_queued_job_is_claimed_for_the_length_of_a_lease(store: Store) -
     job = a_job()
     await store.create_job(job)
     claimed = await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
-    assert claimed == replace(
-        job, status=PROCESSING, runner="runner-1", lease_until=NOW + LEASE, attempts=1, due_at=NOW + LEASE
-    )
+    held = {"runner": "runner-1", "lease_until": NOW + LEASE, "due_at": NOW + LEASE, "started_at": NOW}
+    assert claimed == replace(job, status=PROCESSING, attempts=1, claims=1, **held)
     assert await store.find_job(job.id) == claimed
 
 
@@ -55,6 +54,16 @@ async def test_a_job_whose_lease_ran_out_is_taken_over(store: Store) -> None:
     taken = await store.claim_job(job.id, "runner-2", now=NOW + LEASE, lease=LEASE)
     assert taken is not None
     assert (taken.runner, taken.lease_until, taken.attempts) == ("runner-2", NOW + 2 * LEASE, 2)
+
+
+async def test_every_claim_counts_also_of_a_try_that_was_given_back_unbegun(store: Store) -> None:
+    job = a_job()
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    await store.release_job(job.id, "runner-1", due_at=NOW, failed=False)
+    taken = await store.claim_job(job.id, "runner-1", now=NOW + 1, lease=LEASE)
+    assert taken is not None
+    assert (taken.attempts, taken.claims, taken.started_at) == (1, 2, NOW + 1)
 
 
 async def test_a_job_that_does_not_exist_is_neither_claimed_nor_finished(store: Store) -> None:
@@ -156,7 +165,7 @@ async def test_a_released_job_is_queued_again(store: Store, failed: bool, attemp
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     assert await store.release_job(job.id, "runner-1", due_at=NOW + 7, failed=failed)
-    again = replace(job, due_at=NOW + 7, attempts=attempts, failures=failures)
+    again = replace(job, due_at=NOW + 7, attempts=attempts, failures=failures, claims=1, started_at=NOW)
     assert await store.find_job(job.id) == again
     assert await store.claim_job(job.id, "runner-2", now=NOW + 1, lease=LEASE) is not None
 

@@ -63,6 +63,7 @@ class Submissions:
             priority=request.caller.priority,
             due_at=now + OVERDUE,
             expires_at=now + WAITING,
+            model=request.model,
         )
         await self._store.create_job(job)
         try:

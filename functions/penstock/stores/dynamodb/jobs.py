@@ -49,7 +49,10 @@ JOB_IS_TO_BE_HAD = "#status = :queued OR (#status = :processing AND lease_until 
 JOB_IS_HELD = "#status = :processing AND runner = :runner"
 JOB_IS_OPEN = "#status IN (:queued, :processing)"
 JOB_IS_DUE_AS_SEEN = "due_at = :seen"
-TAKEN = "SET #status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + :one"
+TAKEN = (
+    "SET #status = :processing, runner = :runner, lease_until = :until, due_at = :until, started_at = :now,"
+    " attempts = attempts + :one, claims = claims + :one"
+)
 RENEWED = "SET lease_until = :until, due_at = :until"
 RELEASED = (
     "SET #status = :queued, runner = :nobody, lease_until = :never, due_at = :due_at,"

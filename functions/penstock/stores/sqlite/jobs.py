@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from typing import Any
 
 from penstock.errors import StateConflict
@@ -27,7 +27,12 @@ TABLES = (
         finished_at REAL,
         priority INTEGER NOT NULL,
         due_at REAL,
-        expires_at REAL
+        expires_at REAL,
+        model TEXT NOT NULL,
+        claims INTEGER NOT NULL,
+        started_at REAL,
+        streamed INTEGER NOT NULL,
+        digest TEXT NOT NULL
     )""",
     "CREATE INDEX jobs_by_due ON jobs (due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL",
@@ -35,10 +40,12 @@ TABLES = (
 
 _STATES = {"queued": QUEUED, "processing": PROCESSING}
 
-_CREATE = "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+_MARKS = ", ".join("?" for _ in fields(Job))
+_CREATE = f"INSERT INTO jobs VALUES ({_MARKS}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - question marks alone
 
 _CLAIM = """UPDATE jobs
-    SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1
+    SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1,
+        claims = claims + 1, started_at = :now
     WHERE id = :id AND (status = :queued OR (status = :processing AND lease_until <= :now))"""
 
 _HELD = "WHERE id = :id AND status = :processing AND runner = :runner"

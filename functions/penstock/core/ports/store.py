@@ -1,10 +1,9 @@
-"""The shapes that plugs fill: what the core asks of a store, a queue, a provider and a clock-free world outside."""
+"""What the core asks of a store."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from penstock.schema.act import Act
 from penstock.schema.job import DueJob, Job
@@ -197,95 +196,4 @@ class Store(Protocol):
 
     async def read_meter(self, meter: str) -> Meter:
         """A meter as it is now; an empty one if nothing was ever taken."""
-        ...
-
-
-@dataclass(slots=True)
-class Call:
-    """One call to one deployment: ``body`` is the caller's own, not to be changed, under the public model name.
-
-    ``deadline`` is on the event loop's clock, in seconds. ``cap`` bounds the tokens of an answer that names no bound of
-    its own; ``prompt`` is no fewer tokens than the prompt has, where that is known. The provider lists in ``dropped``
-    the fields it left out, and counts in ``payloads`` what it received of a stream, also of one that it folds;
-    ``streamed`` says that it asked for one.
-    """
-
-    endpoint: str
-    body: dict[str, Any]
-    deadline: float
-    request_id: str
-    cap: int | None = None
-    prompt: int = 0
-    dropped: tuple[str, ...] = ()
-    payloads: int = 0
-    streamed: bool = False
-
-
-class Answer(NamedTuple):
-    """A whole answer of OpenAI's wire: the bytes as they came, and the same parsed."""
-
-    body: bytes
-    document: dict[str, Any]
-
-
-class Connection(Protocol):
-    """A deployment that can be called: what a provider's ``connect(deployment, client)`` answers.
-
-    Both calls raise ``UpstreamError``; cancelling them, or closing the generator, closes the call upstream at once.
-    """
-
-    async def complete(self, call: Call) -> Answer:
-        """The whole answer."""
-        ...
-
-    def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
-        """Batches of SSE data payloads of OpenAI's wire, without ``[DONE]``; ending means that the upstream said so."""
-        ...
-
-    async def models(self, deadline: float) -> list[ModelCard]:
-        """What the provider says that it serves."""
-        ...
-
-    async def probe(self, deadline: float) -> None:
-        """Return if the provider seems able to serve; costs nothing, and no GPU's time. Raises ``UpstreamError``."""
-        ...
-
-
-class Message(NamedTuple):
-    """The word that a job waits. ``receipt`` is of this delivery alone; ``receives`` counts all of them."""
-
-    job_id: str
-    receipt: str
-    receives: int = 1
-
-
-class Queue(Protocol):
-    """Tells runners which job to run. What it holds are hints: the store knows the truth, and says a lost one again.
-
-    A message is delivered at least once, to one receiver at a time, until it is ``done``. Times in seconds. Every
-    operation raises ``StateError`` when the queue cannot answer.
-    """
-
-    async def open(self) -> None:
-        """Make ready: create what is missing."""
-        ...
-
-    async def close(self) -> None:
-        """Release files and connections; idempotent."""
-        ...
-
-    async def send(self, job_id: str, *, priority: int = 0, delay: float = 0.0) -> None:
-        """Have a job's message delivered after ``delay``; higher priorities first, where the queue knows them."""
-        ...
-
-    async def receive(self, *, most: int, lease: float, wait: float = 0.0) -> list[Message]:
-        """Up to ``most`` messages, waiting for the first up to ``wait``; nobody else gets them for ``lease``."""
-        ...
-
-    async def release(self, message: Message, delay: float = 0.0) -> None:
-        """Give a message back, to be delivered again after ``delay``; a receipt whose lease is over is no error."""
-        ...
-
-    async def done(self, message: Message) -> None:
-        """Deliver a message no more; a receipt whose lease is over is no error."""
         ...

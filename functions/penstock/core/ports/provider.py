@@ -1,0 +1,60 @@
+"""What the core asks of a provider, and what it tells one of a call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from penstock.schema.model import ModelCard
+
+
+@dataclass(slots=True)
+class Call:
+    """One call to one deployment: ``body`` is the caller's own, not to be changed, under the public model name.
+
+    ``deadline`` is on the event loop's clock, in seconds. ``cap`` bounds the tokens of an answer that names no bound of
+    its own; ``prompt`` is no fewer tokens than the prompt has, where that is known. The provider lists in ``dropped``
+    the fields it left out, and counts in ``payloads`` what it received of a stream, also of one that it folds;
+    ``streamed`` says that it asked for one.
+    """
+
+    endpoint: str
+    body: dict[str, Any]
+    deadline: float
+    request_id: str
+    cap: int | None = None
+    prompt: int = 0
+    dropped: tuple[str, ...] = ()
+    payloads: int = 0
+    streamed: bool = False
+
+
+class Answer(NamedTuple):
+    """A whole answer of OpenAI's wire: the bytes as they came, and the same parsed."""
+
+    body: bytes
+    document: dict[str, Any]
+
+
+class Connection(Protocol):
+    """A deployment that can be called: what a provider's ``connect(deployment, client)`` answers.
+
+    Both calls raise ``UpstreamError``; cancelling them, or closing the generator, closes the call upstream at once.
+    """
+
+    async def complete(self, call: Call) -> Answer:
+        """The whole answer."""
+        ...
+
+    def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """Batches of SSE data payloads of OpenAI's wire, without ``[DONE]``; ending means that the upstream said so."""
+        ...
+
+    async def models(self, deadline: float) -> list[ModelCard]:
+        """What the provider says that it serves."""
+        ...
+
+    async def probe(self, deadline: float) -> None:
+        """Return if the provider seems able to serve; costs nothing, and no GPU's time. Raises ``UpstreamError``."""
+        ...
