@@ -15,7 +15,8 @@
     │   └── BudgetExceeded          429  insufficient_quota
     ├── UpstreamError               a provider failed; another one may do better
     │   ├── UpstreamUnavailable     502  refused connection, DNS, TLS, 5xx
-    │   │   └── UpstreamLacks       502  it has no such route or model
+    │   │   ├── UpstreamLacks       502  it has no such route or model
+    │   │   └── AddressRefused      502  it lies where callers may not have us call
     │   ├── UpstreamBusy            503  its queue is full or it limits our rate: busy, not broken
     │   ├── UpstreamTimeout         504
     │   ├── UpstreamProtocolError   502  what it sent is not what it promised, or was cut
@@ -163,6 +164,10 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamLacks(UpstreamUnavailable):
     """The provider has no such route, or no such model: it may serve other calls all the same."""
+
+
+class AddressRefused(UpstreamUnavailable):
+    """A caller's address leads to a place that this gateway does not call: a private, local or reserved one."""
 
 
 class UpstreamBusy(UpstreamError):

@@ -15,6 +15,7 @@ from penstock.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnav
 from penstock.outbound._resolver import Resolver
 from penstock.outbound._socket import Socket
 from penstock.outbound._target import Headers, Origin, Target
+from penstock.outbound.guard import Guard
 
 __all__ = ["Headers", "HttpClient", "Response", "Target"]
 
@@ -72,10 +73,14 @@ class Response:
 
 
 class HttpClient:
-    """A pool of HTTP/1.1 connections for one event loop. Proxies and redirects are not followed."""
+    """A pool of HTTP/1.1 connections for one event loop. Proxies and redirects are not followed.
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    With a ``guard``, connections are made only to addresses that it admits: to the very ones that it was shown.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None, guard: Guard | None = None) -> None:
         self._tls = tls
+        self._guard = guard
         self._resolver = Resolver()
         self._idle: dict[tuple[bool, str, int], list[Socket]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -160,7 +165,10 @@ class HttpClient:
         """A connection to the first of the host's addresses that takes one."""
         loop = asyncio.get_running_loop()
         failure: OSError = gaierror(0, "it has no address")
-        for address in await self._resolver.addresses(origin.host):
+        addresses = await self._resolver.addresses(origin.host)
+        if self._guard is not None:
+            self._guard.admit(addresses, origin.title)
+        for address in addresses:
             try:
                 _, protocol = await loop.create_connection(
                     lambda: Socket(origin),

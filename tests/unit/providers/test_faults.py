@@ -20,7 +20,8 @@ from penstock.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from penstock.providers._faults import clean, fault, frame_fault, retry_after
+from penstock.outbound.retry_after import retry_after
+from penstock.providers._faults import clean, fault, frame_fault
 from penstock.providers._profiles import PROFILES
 from penstock.schema.model import Deployment
 from penstock.schema.secret import Secret

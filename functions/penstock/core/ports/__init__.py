@@ -1,7 +1,8 @@
 """The shapes that plugs fill: what the core asks of a store, a queue, a provider and a clock-free world outside."""
 
+from penstock.core.ports.outlet import Outlet, Reply
 from penstock.core.ports.provider import Answer, Call, Connection
 from penstock.core.ports.queue import Message, Queue
 from penstock.core.ports.store import Store
 
-__all__ = ["Answer", "Call", "Connection", "Message", "Queue", "Store"]
+__all__ = ["Answer", "Call", "Connection", "Message", "Outlet", "Queue", "Reply", "Store"]
