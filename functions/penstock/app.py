@@ -28,6 +28,7 @@ from penstock.dialects._exchange import (
     Send,
     WireRouter,
 )
+from penstock.dialects._idempotency import idempotency_key, once
 from penstock.dialects._openai import error_document, error_headers
 from penstock.dialects._proxy_info import way_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
@@ -109,8 +110,15 @@ class App:
             else:
                 await exchange.write(message.get("body", b""), more=message.get("more_body", False))
 
+        async def serve(receive: Receive, send: Send) -> None:
+            await self.api(exchange.scope, receive, send)
+
         exchange.scope["penstock.exchange"] = exchange
-        await self.api(exchange.scope, exchange.receive, send)
+        key = idempotency_key(exchange) if exchange.scope["method"] == "POST" else None
+        if key is None:
+            await serve(exchange.receive, send)
+        else:
+            await once(exchange, key, serve, send)
 
     async def _fail(self, exchange: Exchange, error: PenstockError) -> None:
         if error.public:

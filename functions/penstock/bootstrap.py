@@ -12,6 +12,7 @@ from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.housekeeper import Housekeeper
 from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
 from penstock.core.jobs.submission import Submissions, Terms
@@ -76,6 +77,7 @@ def build(settings: Settings) -> House:
         gateway=gateway,
         queue=queue,
         jobs=Submissions(store, queue, gateway, terms),
+        repeats=Repeats(store, retention=terms.retention),
         runner=runner,
         resender=Resender(store, queue),
         consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),

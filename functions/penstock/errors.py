@@ -10,6 +10,9 @@
     │   ├── ModelNotFound           404  model_not_found
     │   ├── NotFound                404  not_found
     │   ├── MethodNotAllowed        405  method_not_allowed
+    │   ├── KeyReused               409  idempotency_key_reused
+    │   ├── KeyInUse                409  idempotency_key_in_use
+    │   ├── AnswerNotKept           409  idempotency_answer_not_kept
     │   ├── RequestTooLarge         413  request_too_large
     │   ├── RateLimited             429  rate_limited
     │   └── BudgetExceeded          429  insufficient_quota
@@ -108,6 +111,27 @@ class MethodNotAllowed(CallerError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class KeyReused(CallerError):
+    """The ``Idempotency-Key`` belongs to another request: another body, or another address."""
+
+    status = 409
+    code = "idempotency_key_reused"
+
+
+class KeyInUse(CallerError):
+    """The first request with this ``Idempotency-Key`` is still being served; ask again."""
+
+    status = 409
+    code = "idempotency_key_in_use"
+
+
+class AnswerNotKept(CallerError):
+    """The request with this ``Idempotency-Key`` was served, and its answer is told only once."""
+
+    status = 409
+    code = "idempotency_answer_not_kept"
 
 
 class RequestTooLarge(CallerError):

@@ -8,6 +8,7 @@ from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
 from penstock.core.jobs.submission import Submissions
@@ -40,6 +41,7 @@ class House:
     gateway: Gateway
     queue: Queue
     jobs: Submissions
+    repeats: Repeats
     runner: JobRunner
     resender: Resender
     consumer: Consumer

@@ -100,8 +100,8 @@ class Keyring:
         self._known: dict[str, _Known] = {}
         self._reading: dict[str, asyncio.Task[_Known]] = {}
 
-    async def authenticate(self, presented: str | None, scope: str = INFERENCE) -> Caller:
-        """The caller who holds this key.
+    async def authenticate(self, presented: str | None, scope: str | None = INFERENCE) -> Caller:
+        """The caller who holds this key, whatever it is good for where no ``scope`` is asked for.
 
         Raises ``Authentication``, ``PermissionDenied`` without the scope, ``StateError`` if nobody can tell.
         """
@@ -125,7 +125,7 @@ class Keyring:
             if not known.key.opened_by(sha256, time.time()):
                 raise Authentication("This API key has expired.")
             caller = known.caller
-        if scope not in caller.scopes:
+        if scope is not None and scope not in caller.scopes:
             raise PermissionDenied(f"This API key lacks the scope {scope!r}.")
         return caller
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.core.keys import generate, new_key, record_act, rotated
@@ -99,8 +99,9 @@ class Rotation(BaseModel):
 
 
 @router.post("/apikeys", status_code=201, summary="Make a key; it is shown this once")
-async def create_key(fields: KeyFields, house: Here, actor: Administrator) -> dict[str, Any]:
+async def create_key(fields: KeyFields, house: Here, actor: Administrator, response: Response) -> dict[str, Any]:
     """Make a key, good at once in every process."""
+    response.headers["cache-control"] = "no-store"
     secret = generate()
     key = new_key(secret, **fields.given())
     await record_act(house.store, actor, "create key", key.id, _names(fields))
@@ -138,9 +139,10 @@ async def change_key(key_id: str, fields: KeyFields, house: Here, actor: Adminis
 
 @router.post("/apikeys/{key_id}/rotate", summary="Put a new key in the place of one; it is shown this once")
 async def rotate_key(
-    key_id: str, house: Here, actor: Administrator, rotation: Rotation | None = None
+    key_id: str, house: Here, actor: Administrator, response: Response, rotation: Rotation | None = None
 ) -> dict[str, Any]:
     """The new key is good at once, the one before for its grace."""
+    response.headers["cache-control"] = "no-store"
     grace = (rotation or Rotation()).grace_seconds
     secret = generate()
     key = rotated(await _found(house, key_id, active=True), secret, until=time.time() + grace)

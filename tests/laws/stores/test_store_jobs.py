@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,29 @@ async def test_an_id_is_taken_once(store: Store) -> None:
     with pytest.raises(StateConflict, match=job.id):
         await store.create_job(replace(job, body=b"{}"))
     assert await store.find_job(job.id) == job
+
+
+@pytest.mark.parametrize("change", [{}, {"status": "failed"}, {"claims": 7}, {"lease_until": NOW + 1}])
+async def test_a_job_is_replaced_only_as_it_was_seen(store: Store, change: dict[str, Any]) -> None:
+    job = a_job(status="completed", result=b'{"old":1}', lease_until=NOW, finished_at=NOW)
+    await store.create_job(job)
+    another = a_job(id=job.id, claims=1, body=b'{"new":1}', due_at=NOW)
+    assert await store.replace_job(another, seen=replace(job, **change)) == (not change)
+    assert await store.find_job(job.id) == (job if change else another)
+    assert await store.due_jobs(NOW, limit=10) == ([] if change else [DueJob(job.id, NOW, another.created_at, 0)])
+
+
+async def test_one_of_many_replaces_a_job(store: Store) -> None:
+    job = a_job(status="failed")
+    await store.create_job(job)
+    rivals = [a_job(id=job.id, claims=1, runner=f"runner-{number}") for number in range(8)]
+    won = await asyncio.gather(*(store.replace_job(rival, seen=job) for rival in rivals))
+    assert sum(won) == 1
+    assert await store.find_job(job.id) == rivals[won.index(True)]
+
+
+async def test_nothing_is_put_where_no_job_is(store: Store) -> None:
+    assert not await store.replace_job(a_job(claims=1), seen=a_job())
 
 
 async def test_a_queued_job_is_claimed_for_the_length_of_a_lease(store: Store) -> None:

@@ -131,6 +131,13 @@ class Store(Protocol):
         """Keep a new job; ``StateConflict`` if its id exists, ``RequestTooLarge`` if the store cannot hold it."""
         ...
 
+    async def replace_job(self, job: Job, *, seen: Job) -> bool:
+        """Put a job in the place of one with its id; ``False`` if that one is not as it was ``seen`` any more.
+
+        The new one must have another number of ``claims``. Raises ``RequestTooLarge`` if the store cannot hold it.
+        """
+        ...
+
     async def find_job(self, id: str) -> Job | None:
         """The job, or ``None``."""
         ...

@@ -45,6 +45,7 @@ TABLE: dict[str, Any] = {
 }
 
 JOB_IS_NEW = "attribute_not_exists(id)"
+JOB_IS_AS_SEEN = "#status = :status AND claims = :claims AND lease_until = :until"
 JOB_IS_TO_BE_HAD = "#status = :queued OR (#status = :processing AND lease_until <= :now)"
 JOB_IS_HELD = "#status = :processing AND runner = :runner"
 JOB_IS_OPEN = "#status IN (:queued, :processing)"
@@ -75,14 +76,19 @@ class Jobs:
 
     async def create_job(self, job: Job) -> None:
         """Keep a new job; ``StateConflict`` if its id exists, ``RequestTooLarge`` if no item can hold it."""
-        _check(job.body, "request")
-        item = {**asdict(job), "v": VERSION, "expires": ceil(job.expires_at) if job.expires_at else None}
-        if job.due_at is not None:
-            item["due_part"] = _part(job.id)
         try:
-            await self._db.put("jobs", dump(item), JOB_IS_NEW)
+            await self._db.put("jobs", _item(job), JOB_IS_NEW)
         except StateConflict:
             raise StateConflict(f"a job with the id {job.id} exists already") from None
+
+    async def replace_job(self, job: Job, *, seen: Job) -> bool:
+        """Put a job in the place of one with its id; ``False`` if that one is not as it was ``seen`` any more."""
+        values = dump({":status": seen.status, ":claims": seen.claims, ":until": seen.lease_until})
+        try:
+            await self._db.put("jobs", _item(job), JOB_IS_AS_SEEN, values, names=_STATUS)
+        except StateConflict:
+            return False
+        return True
 
     async def find_job(self, id: str) -> Job | None:
         """The job, or ``None``."""
@@ -169,6 +175,14 @@ class Jobs:
 
 def _key(id: str) -> Item:
     return {"id": {"S": id}}
+
+
+def _item(job: Job) -> Item:
+    _check(job.body, "request")
+    item = {**asdict(job), "v": VERSION, "expires": ceil(job.expires_at) if job.expires_at else None}
+    if job.due_at is not None:
+        item["due_part"] = _part(job.id)
+    return dump(item)
 
 
 def _part(id: str) -> str:

@@ -43,6 +43,8 @@ _STATES = {"queued": QUEUED, "processing": PROCESSING}
 _MARKS = ", ".join("?" for _ in fields(Job))
 _CREATE = f"INSERT INTO jobs VALUES ({_MARKS}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - question marks alone
 
+_OUST = "DELETE FROM jobs WHERE id = ? AND status = ? AND claims = ? AND lease_until = ?"
+
 _CLAIM = """UPDATE jobs
     SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1,
         claims = claims + 1, started_at = :now
@@ -69,6 +71,10 @@ class Jobs:
     async def create_job(self, job: Job) -> None:
         """Keep a new job; ``StateConflict`` if its id exists."""
         await self._db.write(_create, job)
+
+    async def replace_job(self, job: Job, *, seen: Job) -> bool:
+        """Put a job in the place of one with its id; ``False`` if that one is not as it was ``seen`` any more."""
+        return await self._db.write(_replace, job, seen)
 
     async def find_job(self, id: str) -> Job | None:
         """The job, or ``None``."""
@@ -118,6 +124,13 @@ class Jobs:
 def _create(sql: sqlite3.Connection, job: Job) -> None:
     if not sql.execute(_CREATE, astuple(job)).rowcount:
         raise StateConflict(f"a job with the id {job.id} exists already")
+
+
+def _replace(sql: sqlite3.Connection, job: Job, seen: Job) -> bool:
+    if not sql.execute(_OUST, (seen.id, seen.status, seen.claims, seen.lease_until)).rowcount:
+        return False
+    _create(sql, job)
+    return True
 
 
 def _find(sql: sqlite3.Connection, id: str) -> Job | None:
