@@ -1,4 +1,4 @@
-"""What a repeat of a request under the same ``Idempotency-Key`` finds: the first one's answer, or that it is under way."""
+"""What a repeat under the same ``Idempotency-Key`` finds: the answer to the first request, or that it is under way."""
 
 from __future__ import annotations
 
