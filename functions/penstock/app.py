@@ -28,8 +28,9 @@ from penstock.dialects._exchange import (
     Send,
     WireRouter,
 )
-from penstock.dialects._idempotency import idempotency_key, once
+from penstock.dialects._idempotency import once
 from penstock.dialects._openai import error_document, error_headers
+from penstock.dialects._presented import idempotency_key
 from penstock.dialects._proxy_info import way_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House

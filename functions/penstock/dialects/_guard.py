@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from penstock.core.limits.estimate import NOTHING
 from penstock.dialects._address import caller_address, is_trusted
 from penstock.dialects._exchange import Exchange
-from penstock.dialects._openai import presented_key
+from penstock.dialects._presented import presented_key
 from penstock.errors import PermissionDenied
 from penstock.house import House
 from penstock.schema.key import ADMIN, INFERENCE, Caller

@@ -6,7 +6,6 @@ The header is that of draft-ietf-httpapi-idempotency-key-header-07. Another body
 from __future__ import annotations
 
 import asyncio
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -15,8 +14,8 @@ from typing import Any
 from penstock.core.json import parse, to_json
 from penstock.dialects._address import caller_address, is_trusted
 from penstock.dialects._exchange import ClientLeft, Exchange, Message, RawHeaders, Receive, Send
-from penstock.dialects._openai import presented_key
-from penstock.errors import AnswerNotKept, InvalidRequest, KeyReused
+from penstock.dialects._presented import presented_key
+from penstock.errors import AnswerNotKept, KeyReused
 from penstock.schema.job import COMPLETED, Job
 
 LARGEST = 64 * 1024
@@ -24,22 +23,7 @@ LARGEST = 64 * 1024
 REPLAYED = (b"idempotent-replayed", b"true")
 KEPT = (b"content-type", b"location", b"preference-applied")
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-
 Serve = Callable[[Receive, Send], Awaitable[None]]
-
-
-def idempotency_key(exchange: Exchange) -> str | None:
-    """The request's idempotency key. Raises ``InvalidRequest`` if it is none, or there are two."""
-    given = exchange.headers(b"idempotency-key")
-    if not given:
-        return None
-    key = given[0].strip().strip('"')  # the draft has it a string of RFC 8941, others send it bare
-    if len(given) > 1 or not _KEY.fullmatch(key):
-        raise InvalidRequest(
-            "Idempotency-Key must be one value of 1 to 255 visible ASCII characters.", param="Idempotency-Key"
-        )
-    return key
 
 
 async def once(exchange: Exchange, key: str, serve: Serve, send: Send) -> None:

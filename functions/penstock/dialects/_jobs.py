@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from penstock.core.jobs import failure
 from penstock.core.json import to_json
 from penstock.dialects._exchange import Exchange
+from penstock.dialects._presented import idempotency_key
 from penstock.errors import JobCancelled
 from penstock.schema.job import CANCELLED, FAILED, OPEN, Job
 from penstock.schema.request import Request
@@ -41,7 +42,7 @@ def wish_of(prefer: Sequence[str]) -> Wish | None:
 async def answer_later(exchange: Exchange, request: Request, wish: Wish) -> None:
     """Make a request a job, and answer 202 with its address; or as the job has ended, if it does within the wait."""
     house = exchange.house
-    job = await house.jobs.submit(request)
+    job = await house.jobs.submit(request, idempotency_key(exchange))
     longest = LONGEST_WAIT if house.settings.door else house.settings.document.request.timeout
     if wish.wait:
         with exchange.watched():

@@ -15,6 +15,7 @@ from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch, stopping
 from penstock.dialects._jobs import Wish, answer_later, wish_of
+from penstock.dialects._presented import presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
 from penstock.schema.request import EMBEDDINGS, Request
@@ -41,18 +42,6 @@ def error_headers(error: PenstockError) -> RawHeaders:
     if error.retry_after is None:
         return []
     return [(b"retry-after", b"%d" % math.ceil(error.retry_after))]
-
-
-def presented_key(exchange: Exchange) -> str | None:
-    """The key of a request: ``Authorization: Bearer``, else the configured header (``X-API-Key``)."""
-    name = exchange.house.key_header
-    other = None
-    for key, value in exchange.scope["headers"]:
-        if key == b"authorization" and value[:7].lower() == b"bearer ":
-            return bytes(value[7:]).decode("latin-1").strip()
-        if key == name:
-            other = bytes(value).decode("latin-1").strip()
-    return other
 
 
 def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:

@@ -6,7 +6,7 @@ from fastapi import Depends, Request, Response
 
 from penstock.dialects._address import is_trusted
 from penstock.dialects._exchange import Exchange, LazyRouter
-from penstock.dialects._openai import presented_key
+from penstock.dialects._presented import presented_key
 from penstock.errors import PermissionDenied
 from penstock.schema.key import METRICS
 

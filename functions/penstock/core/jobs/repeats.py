@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hashlib import sha256
 from penstock.core.ports import Store
 from penstock.errors import KeyInUse, StateConflict, StateError
 from penstock.schema.job import COMPLETED, PROCESSING, Job
+from penstock.schema.request import Request
 
 LEASE = 30.0
 """Seconds for which a process that dies while it serves the first request keeps its repeats waiting."""
@@ -25,6 +27,12 @@ FORGOTTEN = 60.0
 def named(kind: str, who: str, key: str) -> str:
     """The id of what a caller does under an idempotency key; the key itself is kept nowhere."""
     return f"{kind}_{sha256(chr(0).join((who, key)).encode()).hexdigest()[:40]}"
+
+
+def digest_of(request: Request) -> str:
+    """Tells a request from every other, whatever the order of its fields."""
+    body = json.dumps(request.body, sort_keys=True, separators=(",", ":"))
+    return sha256(f"{request.endpoint} {body}".encode()).hexdigest()
 
 
 class Repeats:

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from penstock.core.gateway import Gateway
+from penstock.core.jobs.repeats import digest_of, named
 from penstock.core.json import write
 from penstock.core.ports import Queue, Store
-from penstock.errors import NotFound, StateError
+from penstock.errors import KeyReused, NotFound, StateConflict, StateError
 from penstock.schema.job import OPEN, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import Request
@@ -45,18 +47,36 @@ class Submissions:
         self._gateway = gateway
         self._terms = terms
 
-    async def submit(self, request: Request) -> Job:
+    async def submit(self, request: Request, key: str | None = None) -> Job:
         """Accept a request as a job: once this returns, the job ends, whatever dies.
 
         The record comes first: where the message is lost, the job is due soon and told again. Its limits of requests
-        hold now, those of tokens and money when it runs. Raises ``CallerError`` or ``StateError``.
+        hold now, those of tokens and money when it runs. Under an idempotency ``key`` that was used before, the job is
+        the one that was made then. Raises ``CallerError``, ``KeyReused`` among them, or ``StateError``.
         """
+        job = self._job(request, key)
+        if key is not None and (earlier := await self._earlier(job)):
+            return earlier
         await self._gateway.admit(request)
+        if key is None:
+            await self._store.create_job(job)
+        else:
+            job, made = await self._create_once(job)
+            if not made:
+                return job
+        try:
+            await self._queue.send(job.id, priority=job.priority)
+        except StateError as error:
+            log.warning("a job's message is sent later: %s", error, extra={"job_id": job.id})
+        return job
+
+    def _job(self, request: Request, key: str | None) -> Job:
         now = time.time()
         body = {name: value for name, value in request.body.items() if name not in STREAMING}
-        job = Job(
-            id=f"job_{int(now * 1000):012x}{secrets.token_hex(8)}",
-            key_id=request.caller.key_id,
+        who = request.caller.key_id
+        return Job(
+            id=f"job_{int(now * 1000):012x}{secrets.token_hex(8)}" if key is None else named("job", who, key),
+            key_id=who,
             endpoint=request.endpoint,
             body=write(body),
             created_at=now,
@@ -64,18 +84,35 @@ class Submissions:
             due_at=now + OVERDUE,
             expires_at=now + WAITING,
             model=request.model,
+            digest="" if key is None else digest_of(request),
         )
-        await self._store.create_job(job)
-        try:
-            await self._queue.send(job.id, priority=job.priority)
-        except StateError as error:
-            log.warning("a job's message is sent later: %s", error, extra={"job_id": job.id})
-        return job
+
+    async def _earlier(self, job: Job) -> Job | None:
+        """The job that was made under the same idempotency key. Raises ``KeyReused`` if it is another request's."""
+        found = await self._store.find_job(job.id)
+        if found is None or _expired(found):
+            return None
+        if found.digest != job.digest:
+            raise KeyReused("This Idempotency-Key was used for another request: send a new key with a new request.")
+        return found
+
+    async def _create_once(self, job: Job) -> tuple[Job, bool]:
+        """Write the record, also in the place of one that has expired; or find the job that another made meanwhile."""
+        while True:
+            with suppress(StateConflict):
+                await self._store.create_job(job)
+                return job, True
+            if earlier := await self._earlier(job):
+                return earlier, False
+            if found := await self._store.find_job(job.id):  # a try of it has another name in the ledger
+                job = replace(job, claims=found.claims + 1, failures=found.failures + 1)
+                if await self._store.replace_job(job, seen=found):
+                    return job, True
 
     async def find(self, id: str, caller: Caller) -> Job:
         """A caller's own job. Raises ``NotFound`` for every other."""
         job = await self._store.find_job(id)
-        if job is None or job.key_id != caller.key_id or (job.expires_at is not None and job.expires_at <= time.time()):
+        if job is None or job.key_id != caller.key_id or _expired(job):
             raise NotFound(f"There is no job {id[:80]!r}.")
         return job
 
@@ -95,3 +132,7 @@ class Submissions:
         if job.status in OPEN:
             await self._store.cancel_job(job.id, now=now, expires=now + self._terms.retention)
         return await self.find(id, caller)
+
+
+def _expired(job: Job) -> bool:
+    return job.expires_at is not None and job.expires_at <= time.time()
