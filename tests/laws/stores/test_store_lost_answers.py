@@ -34,7 +34,7 @@ class LosesAnswers(InProcess):
     ) -> Answer:
         """Let the request be served, and then perhaps fail all the same."""
         answer = await super().request(method, url, headers=headers, body=body, deadline=deadline)
-        action = dict(headers)["X-Amz-Target"].partition(".")[2]
+        action = dict(headers)["x-amz-target"].partition(".")[2]
         if action in self.lose:
             self.lose.remove(action)
             self.lost.append(action)

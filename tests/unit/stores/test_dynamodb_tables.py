@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from penstock.aws import Key, signature
 from penstock.errors import SettingsError, StateError
 from penstock.stores import dynamodb
 from penstock.stores._items import dump, load
@@ -79,7 +82,7 @@ async def test_in_aws_opening_looks_but_makes_nothing(monkeypatch: pytest.Monkey
         await at("dynamodb://penstock?region=eu-west-1", wire).open()
     assert wire.actions == ["GetItem"]
     assert wire.urls == ["https://dynamodb.eu-west-1.amazonaws.com/"]
-    assert "Credential=AKIAEXAMPLE/" in wire.headers[0]["Authorization"]
+    assert "Credential=AKIAEXAMPLE/" in wire.headers[0]["authorization"]
 
 
 async def test_in_aws_missing_credentials_are_told() -> None:
@@ -92,7 +95,7 @@ async def test_in_aws_missing_credentials_are_told() -> None:
 async def test_an_endpoint_of_ones_own_needs_no_credentials() -> None:
     wire = Wire([(200, {"Table": {"TableStatus": "ACTIVE"}})])
     await at("dynamodb://penstock?endpoint=http://127.0.0.1:4566", wire).open()
-    assert all("Credential=local/" in headers["Authorization"] for headers in wire.headers)
+    assert all("Credential=local/" in headers["authorization"] for headers in wire.headers)
 
 
 async def test_an_endpoint_of_ones_own_gets_the_credentials_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +103,26 @@ async def test_an_endpoint_of_ones_own_gets_the_credentials_that_are_set(monkeyp
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     wire = Wire([(200, {"Table": {"TableStatus": "ACTIVE"}})])
     await at("dynamodb://penstock?endpoint=http://127.0.0.1:4566", wire).open()
-    assert all("Credential=AKIAEXAMPLE/" in headers["Authorization"] for headers in wire.headers)
+    assert all("Credential=AKIAEXAMPLE/" in headers["authorization"] for headers in wire.headers)
+
+
+async def test_the_port_and_the_token_of_a_session_are_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ACCESS_KEY_ID", "AKIA"), ("SECRET_ACCESS_KEY", "secret"), ("SESSION_TOKEN", "a-token")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    wire = Wire([(200, {"Table": {"TableStatus": "ACTIVE"}})])
+    await at("dynamodb://penstock?endpoint=http://127.0.0.1:4566", wire).open()
+    told, body = wire.headers[0], json.dumps(wire.asked[0][1], separators=(",", ":")).encode()
+    again = signature(
+        "POST",
+        "http://127.0.0.1:4566/",
+        {name: told[name] for name in ("content-type", "x-amz-target")},
+        body,
+        key=Key("AKIA", "secret", "a-token"),
+        region="us-east-1",
+        service="dynamodb",
+        at=datetime.strptime(told["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
+    )
+    assert dict(again).items() <= told.items()
 
 
 async def test_missing_tables_are_made_at_an_endpoint_of_ones_own_once(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Wire:
         """Give the next answer."""
         self.urls.append(url)
         self.headers.append(dict(headers))
-        self.asked.append((dict(headers)["X-Amz-Target"].partition(".")[2], json.loads(body)))
+        self.asked.append((dict(headers)["x-amz-target"].partition(".")[2], json.loads(body)))
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(said, Exception):
             raise said

@@ -1,4 +1,4 @@
-"""The wire to DynamoDB: signed by aiodynamo, carried by Penstock's own HTTP client, repeated within a budget of time.
+"""The wire to DynamoDB: signed here, carried by Penstock's own HTTP client, repeated within a budget of time.
 
 An answer may get lost after its write was made, and the write be sent again. So every conditional write puts a token
 into its item (``written_by``): where the condition fails and the token is there, it was this very call that wrote it.
@@ -11,18 +11,15 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from aiodynamo import errors as aws
-from aiodynamo.credentials import (
-    Credentials,
-)
+from aiodynamo.credentials import Credentials
 from aiodynamo.http.types import Request, RequestFailed, Response
-from aiodynamo.sign import signed_dynamo_request
-from yarl import URL
 
-from penstock.aws import at_home, send, usual
+from penstock.aws import at_home, send, signature, usual
 from penstock.errors import StateConflict, StateError, UpstreamError
 from penstock.stores._breaker import Answered, Breaker
 from penstock.stores._items import Item
@@ -77,7 +74,7 @@ class Connection:
         self._tables = tables
         self._region = region
         self._endpoint = endpoint
-        self._address = URL(endpoint) if endpoint else None
+        self._address = (endpoint or f"https://dynamodb.{region}.amazonaws.com").rstrip("/") + "/"
         self._http = client
         self._owned: HttpClient | None = None
         self._credentials: Credentials | None = None
@@ -237,16 +234,19 @@ class Connection:
             )
 
     async def _attempt_once(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Sign and send; aiodynamo's own client does the same, but pays for its loop around it as for the signature."""
+        """Sign and send."""
         if self._credentials is None:
             raise StateError(f"the state at {self._where()} is not open")
         key = await self._credentials.get_key(self._send)
         if key is None:
             raise aws.NoCredentialsFound
-        signed = signed_dynamo_request(
-            key=key, payload=payload, action=action, region=self._region, endpoint=self._address
+        headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_20120810.{action}"}
+        body = json.dumps(payload, separators=(",", ":")).encode()
+        now = datetime.now(UTC)
+        signed = signature(
+            "POST", self._address, headers, body, key=key, region=self._region, service="dynamodb", at=now
         )
-        response = await self._send(Request("POST", str(signed.url), signed.headers, signed.body))
+        response = await self._send(Request("POST", self._address, headers | dict(signed), body))
         if response.status == 200:
             answer: dict[str, Any] = json.loads(response.body)
             return answer
