@@ -23,8 +23,9 @@ class Job:
     counts every claim and is never counted down: it tells one run of a job from the next. ``started_at`` is the time of
     the last. ``error`` is the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when
     somebody must be told of an open job again. ``streamed`` says that its tokens are kept as they come, ``digest`` is
-    the body's SHA-256 where a repeat of its submission must be told from another one. An ended job has no ``body`` any
-    more; what has expired is forgotten.
+    the body's SHA-256 where a repeat of its submission must be told from another one. One that is ``parked`` waits for
+    its ``model``: for a worker that asks for jobs, or for room. An ended job has no ``body`` any more; what has expired
+    is forgotten.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Job:
     started_at: float | None = None
     streamed: bool = False
     digest: str = ""
+    parked: bool = False
 
 
 class DueJob(NamedTuple):

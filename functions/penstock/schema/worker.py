@@ -27,7 +27,8 @@ class Load:
 class Worker:
     """One engine with its agent, as it described itself. Times are seconds since the epoch, memory is in MiB.
 
-    ``generation`` is the agent's process: the word of an earlier one under the same id counts no more.
+    ``generation`` is the agent's process: the word of an earlier one under the same id counts no more. One that
+    ``pulls`` cannot be called: it asks for jobs.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Worker:
     capacity: int = 0
     registered_at: float = 0.0
     lease_until: float = 0.0
+    pulls: bool = False
 
     def state_at(self, now: float) -> str:
         """The state in one word: ``gone`` once the lease is over, ``busy`` while a ready one has requests waiting."""
@@ -54,5 +56,5 @@ class Worker:
         return BUSY if self.state == READY and self.waiting > 0 else self.state
 
     def routable(self, now: float) -> bool:
-        """Whether it may be sent requests."""
+        """Whether it may be given work."""
         return self.state == READY and now < self.lease_until

@@ -76,6 +76,8 @@ jobs = st.builds(
     priority=st.integers(-(2**31), 2**31),
     due_at=st.none() | _moment,
     expires_at=st.none() | st.floats(NOW + 1, NOW + 86400),
+    model=_name,
+    parked=st.booleans(),
 )
 cards = st.builds(
     ModelCard,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -269,3 +270,37 @@ async def test_what_has_expired_is_forgotten_and_nothing_else(store: Store) -> N
     assert await store.prune_jobs(NOW + 60) in (0, 1), "0 where the backend forgets by itself"
     assert await store.find_job(kept.id) == kept
     assert await store.find_job(always.id) == always
+
+
+async def test_jobs_that_wait_for_a_model_come_by_priority_and_then_by_age(store: Store) -> None:
+    model = f"m-{uuid.uuid4().hex}"
+    turns = [(5, 2), (5, 3), (0, 1), (-7, 0)]
+    jobs = [a_job(model=model, priority=p, created_at=NOW + age, due_at=NOW + 60, parked=True) for p, age in turns]
+    for job in reversed(jobs):
+        await store.create_job(job)
+    await store.create_job(a_job(model=model, priority=9, due_at=NOW))
+    await store.create_job(a_job(model=f"{model}-other", due_at=NOW, parked=True))
+    found = await store.parked_jobs(model, limit=10)
+    assert found == [DueJob(job.id, NOW + 60, job.created_at, job.priority) for job in jobs]
+    assert await store.parked_jobs(model, limit=2) == found[:2]
+    assert len(await store.due_jobs(NOW + 60, limit=100)) >= len(jobs), "they are told again like any other"
+
+
+@pytest.mark.parametrize("end", ["claimed", "cancelled", "given back"])
+async def test_a_parked_job_waits_until_somebody_takes_it(store: Store, end: str) -> None:
+    job = a_job(model=f"m-{uuid.uuid4().hex}", due_at=NOW)
+    await store.create_job(job)
+    await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+    assert not await store.release_job(job.id, "runner-2", due_at=NOW, failed=False, parked=True)
+    assert await store.parked_jobs(job.model, limit=10) == []
+    assert await store.release_job(job.id, "runner-1", due_at=NOW + 7, failed=False, parked=True)
+    assert [waiting.id for waiting in await store.parked_jobs(job.model, limit=10)] == [job.id]
+    if end == "cancelled":
+        await store.cancel_job(job.id, now=NOW, expires=LATER)
+    else:
+        claimed = await store.claim_job(job.id, "runner-2", now=NOW, lease=LEASE)
+        assert claimed is not None
+        assert not claimed.parked
+    if end == "given back":
+        await store.release_job(job.id, "runner-2", due_at=NOW + 7, failed=False)
+    assert await store.parked_jobs(job.model, limit=10) == []

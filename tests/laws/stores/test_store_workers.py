@@ -31,8 +31,8 @@ def a_worker(id: str = "gpu-1", **differs: Any) -> Worker:
 
 async def test_a_worker_is_kept_as_it_described_itself(store: Store) -> None:
     await store.register_worker(a_worker("gpu-2", kv_use=0.25))
-    await store.register_worker(a_worker("gpu-1"))
-    assert await store.list_workers(NOW) == [a_worker("gpu-1"), a_worker("gpu-2", kv_use=0.25)]
+    await store.register_worker(a_worker("gpu-1", url="", pulls=True))
+    assert await store.list_workers(NOW) == [a_worker("gpu-1", url="", pulls=True), a_worker("gpu-2", kv_use=0.25)]
 
 
 async def test_a_heartbeat_renews_the_lease_and_tells_the_load(store: Store) -> None:

@@ -153,10 +153,11 @@ class Store(Protocol):
         """Keep a job that one holds for ``lease`` seconds more; ``False`` if it ended or is another's now."""
         ...
 
-    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool, parked: bool = False) -> bool:
         """Give a job back that one holds, as a try that ``failed`` or as one that did not begin.
 
-        It is queued again, and due at a time. ``False`` if it ended or is another's now.
+        It is queued again, and due at a time; one that is ``parked`` is among those that wait for their model, until it
+        is claimed. ``False`` if it ended or is another's now.
         """
         ...
 
@@ -175,6 +176,10 @@ class Store(Protocol):
 
     async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
         """Open jobs that somebody must be told of again, the longest overdue first."""
+        ...
+
+    async def parked_jobs(self, model: str, *, limit: int) -> list[DueJob]:
+        """The jobs that wait for a model: the highest priority first, among equals the oldest."""
         ...
 
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:

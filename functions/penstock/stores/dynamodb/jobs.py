@@ -1,6 +1,7 @@
 """Jobs in DynamoDB: one item each.
 
 An open job is in the index ``by_due``, in one of ``PARTS`` partitions, so that many may be accepted at once.
+One that is parked is in ``by_model`` as well.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ VERSION = 1
 PARTS = 4
 LARGEST = 380_000
 """Bytes of a body or a result: an item may have 400 KiB, its names and numbers included."""
-DUE = "by_due"
+DUE, PARKED = "by_due", "by_model"
 TABLE: dict[str, Any] = {
     "AttributeDefinitions": [
         {"AttributeName": "id", "AttributeType": "S"},
         {"AttributeName": "due_part", "AttributeType": "S"},
         {"AttributeName": "due_at", "AttributeType": "N"},
+        {"AttributeName": "waits_for", "AttributeType": "S"},
+        {"AttributeName": "turn", "AttributeType": "S"},
     ],
     "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
     "GlobalSecondaryIndexes": [
@@ -40,7 +43,15 @@ TABLE: dict[str, Any] = {
                 {"AttributeName": "due_at", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "priority"]},
-        }
+        },
+        {
+            "IndexName": PARKED,
+            "KeySchema": [
+                {"AttributeName": "waits_for", "KeyType": "HASH"},
+                {"AttributeName": "turn", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["due_at", "created_at", "priority"]},
+        },
     ],
 }
 
@@ -51,17 +62,19 @@ JOB_IS_HELD = "#status = :processing AND runner = :runner"
 JOB_IS_OPEN = "#status IN (:queued, :processing)"
 JOB_IS_DUE_AS_SEEN = "due_at = :seen"
 TAKEN = (
-    "SET #status = :processing, runner = :runner, lease_until = :until, due_at = :until, started_at = :now,"
+    "REMOVE waits_for SET parked = :no, #status = :processing, runner = :runner, lease_until = :until,"
+    " due_at = :until, started_at = :now,"
     " attempts = attempts + :one, claims = claims + :one"
 )
 RENEWED = "SET lease_until = :until, due_at = :until"
 RELEASED = (
     "SET #status = :queued, runner = :nobody, lease_until = :never, due_at = :due_at,"
-    " attempts = attempts - :unbegun, failures = failures + :failed"
+    " attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked"
 )
+WAITING = ", waits_for = model"
 ENDED = (
-    "REMOVE due_at, due_part SET #status = :status, body = :nothing, finished_at = :now, expires_at = :until,"
-    " expires = :expires"
+    "REMOVE due_at, due_part, waits_for SET parked = :no, #status = :status, body = :nothing, finished_at = :now,"
+    " expires_at = :until, expires = :expires"
 )
 FINISHED = f"{ENDED}, #result = :result, #error = :error"
 POSTPONED = "SET due_at = :due_at"
@@ -97,7 +110,7 @@ class Jobs:
 
     async def claim_job(self, id: str, runner: str, *, now: float, lease: float) -> Job | None:
         """Take a queued job, or one whose lease ran out, for ``lease`` seconds; ``None`` if it is not to be had."""
-        values = {":runner": runner, ":now": now, ":until": now + lease, ":one": 1, ":part": _part(id)}
+        values = {":runner": runner, ":now": now, ":until": now + lease, ":one": 1, ":part": _part(id), ":no": False}
         states = {":queued": QUEUED, ":processing": PROCESSING}
         change = f"{TAKEN}, due_part = :part"
         try:
@@ -113,12 +126,13 @@ class Jobs:
         values = {":until": now + lease, ":runner": runner, ":processing": PROCESSING}
         return await self._change(id, RENEWED, JOB_IS_HELD, values, _STATUS)
 
-    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool, parked: bool = False) -> bool:
         """Give a job back that one holds, as a try that ``failed`` or as one that did not begin."""
         values = {":queued": QUEUED, ":nobody": "", ":never": 0.0, ":due_at": due_at, ":part": _part(id)}
-        counts = {":failed": int(failed), ":unbegun": int(not failed)}
+        counts = {":failed": int(failed), ":unbegun": int(not failed), ":parked": parked}
         held = {":runner": runner, ":processing": PROCESSING}
-        return await self._change(id, f"{RELEASED}, due_part = :part", JOB_IS_HELD, values | counts | held, _STATUS)
+        change = f"{RELEASED}, due_part = :part{WAITING if parked else ''}"
+        return await self._change(id, change, JOB_IS_HELD, values | counts | held, _STATUS)
 
     async def finish_job(
         self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
@@ -141,6 +155,20 @@ class Jobs:
         """Open jobs that somebody must be told of again, the longest overdue first."""
         found = await asyncio.gather(*(self._due(str(part), now, limit) for part in range(PARTS)))
         return heapq.nsmallest(limit, chain(*found), key=lambda job: job.due_at)
+
+    async def parked_jobs(self, model: str, *, limit: int) -> list[DueJob]:
+        """The jobs that wait for a model: the highest priority first, among equals the oldest."""
+        answer = await self._db.call(
+            "Query",
+            {
+                "TableName": self._db.table("jobs"),
+                "IndexName": PARKED,
+                "KeyConditionExpression": "waits_for = :model",
+                "ExpressionAttributeValues": dump({":model": model}),
+                "Limit": limit,
+            },
+        )
+        return [_due_job(item) for item in answer["Items"]]
 
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
         """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
@@ -179,9 +207,12 @@ def _key(id: str) -> Item:
 
 def _item(job: Job) -> Item:
     _check(job.body, "request")
-    item = {**asdict(job), "v": VERSION, "expires": ceil(job.expires_at) if job.expires_at else None}
+    item = {**asdict(job), "v": VERSION, "turn": _turn(job)}
+    item["expires"] = ceil(job.expires_at) if job.expires_at else None
     if job.due_at is not None:
         item["due_part"] = _part(job.id)
+    if job.parked:
+        item["waits_for"] = job.model
     return dump(item)
 
 
@@ -189,8 +220,13 @@ def _part(id: str) -> str:
     return str(zlib.crc32(id.encode()) % PARTS)
 
 
+def _turn(job: Job) -> str:
+    """What sorts jobs by priority, and then by age."""
+    return f"{2**31 - job.priority:010d}/{job.created_at:020.6f}"
+
+
 def _end(status: str, now: float, expires: float) -> dict[str, Any]:
-    return {":status": status, ":nothing": b"", ":now": now, ":until": expires, ":expires": ceil(expires)}
+    return {":status": status, ":nothing": b"", ":now": now, ":until": expires, ":expires": ceil(expires), ":no": False}
 
 
 def _check(document: bytes, what: str) -> None:

@@ -32,9 +32,11 @@ TABLES = (
         claims INTEGER NOT NULL,
         started_at REAL,
         streamed INTEGER NOT NULL,
-        digest TEXT NOT NULL
+        digest TEXT NOT NULL,
+        parked INTEGER NOT NULL
     )""",
     "CREATE INDEX jobs_by_due ON jobs (due_at) WHERE due_at IS NOT NULL",
+    "CREATE INDEX jobs_parked ON jobs (model, priority DESC, created_at) WHERE parked",
     "CREATE INDEX jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL",
 )
 
@@ -47,18 +49,20 @@ _OUST = "DELETE FROM jobs WHERE id = ? AND status = ? AND claims = ? AND lease_u
 
 _CLAIM = """UPDATE jobs
     SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1,
-        claims = claims + 1, started_at = :now
+        claims = claims + 1, started_at = :now, parked = 0
     WHERE id = :id AND (status = :queued OR (status = :processing AND lease_until <= :now))"""
 
 _HELD = "WHERE id = :id AND status = :processing AND runner = :runner"
 _RENEW = f"UPDATE jobs SET lease_until = :until, due_at = :until {_HELD}"  # noqa: S608 - constants of our own
 _RELEASE = f"""UPDATE jobs SET status = :queued, runner = '', lease_until = 0, due_at = :due_at,
-    attempts = attempts - :unbegun, failures = failures + :failed {_HELD}"""  # noqa: S608
-_END = "status = :status, finished_at = :now, expires_at = :expires, due_at = NULL, body = x''"
+    attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked {_HELD}"""  # noqa: S608
+_END = "status = :status, finished_at = :now, expires_at = :expires, due_at = NULL, body = x'', parked = 0"
 _FINISH = f"UPDATE jobs SET {_END}, result = :result, error = :error {_HELD}"  # noqa: S608
 _CANCEL = f"UPDATE jobs SET {_END} WHERE id = :id AND status IN (:queued, :processing)"  # noqa: S608
 
 _DUE = "SELECT id, due_at, created_at, priority FROM jobs WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+_PARKED = """SELECT id, due_at, created_at, priority FROM jobs WHERE model = ? AND parked
+    ORDER BY priority DESC, created_at LIMIT ?"""
 _POSTPONE = "UPDATE jobs SET due_at = :due_at WHERE id = :id AND due_at = :seen"
 _FORGET = "DELETE FROM jobs WHERE expires_at <= ?"
 
@@ -88,11 +92,10 @@ class Jobs:
         """Keep a job that one holds for ``lease`` seconds more; ``False`` if it ended or is another's now."""
         return await self._change(_RENEW, {"id": id, "runner": runner, "until": now + lease})
 
-    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool) -> bool:
+    async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool, parked: bool = False) -> bool:
         """Give a job back that one holds, as a try that ``failed`` or as one that did not begin."""
-        return await self._change(
-            _RELEASE, {"id": id, "runner": runner, "due_at": due_at, "failed": int(failed), "unbegun": int(not failed)}
-        )
+        counts = {"failed": int(failed), "unbegun": int(not failed), "parked": int(parked)}
+        return await self._change(_RELEASE, {"id": id, "runner": runner, "due_at": due_at, **counts})
 
     async def finish_job(
         self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
@@ -108,6 +111,10 @@ class Jobs:
     async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
         """Open jobs that somebody must be told of again, the longest overdue first."""
         return await self._db.read(_due, now, limit)
+
+    async def parked_jobs(self, model: str, *, limit: int) -> list[DueJob]:
+        """The jobs that wait for a model: the highest priority first, among equals the oldest."""
+        return await self._db.read(_list_parked, model, limit)
 
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
         """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
@@ -144,6 +151,10 @@ def _claim(sql: sqlite3.Connection, values: dict[str, Any]) -> Job | None:
 
 def _due(sql: sqlite3.Connection, now: float, limit: int) -> list[DueJob]:
     return [DueJob(*row) for row in sql.execute(_DUE, (now, limit))]
+
+
+def _list_parked(sql: sqlite3.Connection, model: str, limit: int) -> list[DueJob]:
+    return [DueJob(*row) for row in sql.execute(_PARKED, (model, limit))]
 
 
 def _update(sql: sqlite3.Connection, statement: str, values: dict[str, Any]) -> bool:

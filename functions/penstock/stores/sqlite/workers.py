@@ -26,7 +26,8 @@ TABLES = (
         kv_use REAL NOT NULL,
         capacity INTEGER NOT NULL,
         registered_at REAL NOT NULL,
-        lease_until REAL NOT NULL
+        lease_until REAL NOT NULL,
+        pulls INTEGER NOT NULL
     )""",
 )
 
@@ -92,4 +93,4 @@ def _list(sql: sqlite3.Connection, since: float) -> list[Worker]:
 
 def _worker(row: tuple[object, ...]) -> Worker:
     worker = Worker(*row)  # type: ignore[arg-type]
-    return replace(worker, models=tuple(json.loads(str(worker.models))))
+    return replace(worker, models=tuple(json.loads(str(worker.models))), pulls=bool(worker.pulls))
