@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from penstock import plugs, telemetry
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.housekeeper import Housekeeper
+from penstock.core.jobs.bulk import ROOM, Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
@@ -21,12 +23,13 @@ from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.ports import Connection, Queue, Store
+from penstock.core.ports import Connection, Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.breaker import Bounds
 from penstock.core.routing.router import Router
 from penstock.core.routing.warming import Start
+from penstock.core.sweeper import Sweeper
 from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
@@ -59,9 +62,11 @@ def build(settings: Settings) -> House:
         cap=document.limits.max_tokens,
     )
     queue = build_queue(settings, client)
+    objects = build_objects(settings, client)
+    bulk = Bulk(objects, _room(settings))
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
     terms = Terms(document.jobs.retention, document.jobs.timeout, document.jobs.attempts)
-    runner = JobRunner(store, queue, gateway, keyring, terms, runner="runner-" + secrets.token_hex(6))
+    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, runner="runner-" + secrets.token_hex(6))
     return House(
         settings=settings,
         client=client,
@@ -76,10 +81,12 @@ def build(settings: Settings) -> House:
         prober=_prober(document, registry, router),
         gateway=gateway,
         queue=queue,
-        jobs=Submissions(store, queue, gateway, terms),
+        objects=objects,
+        jobs=Submissions(store, queue, gateway, terms, bulk),
         repeats=Repeats(store, retention=terms.retention),
         runner=runner,
         resender=Resender(store, queue),
+        sweeper=Sweeper(objects, terms),
         consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),
         key_header=document.auth.api_key_header.lower().encode(),
     )
@@ -113,6 +120,24 @@ def build_queue(settings: Settings, client: HttpClient) -> Queue:
     return connect(url, client)
 
 
+def build_objects(settings: Settings, client: HttpClient) -> Objects | None:
+    """The place of ``objects_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
+    url = settings.objects_url
+    if not url:
+        if not settings.state_url.startswith("sqlite:///"):
+            return None
+        path = Path(settings.state_url.removeprefix("sqlite:///").removesuffix(".db") + ".objects")
+        url = f"file://{path.absolute()}"
+    scheme = url.partition(":")[0]
+    if scheme not in plugs.names("objects"):
+        raise SettingsError(
+            f"{url!r} names no place for objects: write file:///absolute/path or s3://bucket/prefix",
+            setting="PENSTOCK_OBJECTS_URL",
+        )
+    connect: Callable[[str, HttpClient], Objects] = plugs.load("objects", scheme).connect
+    return connect(url, client)
+
+
 def build_runner(settings: Settings) -> tuple[House, JobRunner]:
     """What the job runner's door needs."""
     house = build(settings)
@@ -129,6 +154,12 @@ def _beside(state_url: str) -> str:
     """The queue that belongs to a state: a file beside its file, else in the usual folder."""
     state = state_url if state_url.startswith("sqlite:///") else DEFAULT_STATE
     return state.removesuffix(".db") + ".queue.db"
+
+
+def _room(settings: Settings) -> int:
+    """Bytes of a document that a record of this store should hold at most."""
+    room: int = getattr(plugs.load("stores", settings.state_url.partition(":")[0]), "ROOM", ROOM)
+    return room
 
 
 def _workplace(settings: Settings) -> Workplace:

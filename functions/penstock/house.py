@@ -16,9 +16,10 @@ from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.metering import Ledger
-from penstock.core.ports import Queue, Store
+from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
+from penstock.core.sweeper import Sweeper
 from penstock.outbound import HttpClient
 from penstock.settings import Settings
 
@@ -40,10 +41,12 @@ class House:
     prober: Prober
     gateway: Gateway
     queue: Queue
+    objects: Objects | None
     jobs: Submissions
     repeats: Repeats
     runner: JobRunner
     resender: Resender
+    sweeper: Sweeper
     consumer: Consumer
     key_header: bytes
 
@@ -51,8 +54,11 @@ class House:
         """Open the store and the queue. Raises ``StateError`` saying what is wrong with them."""
         await self.store.open()
         await self.queue.open()
+        if self.objects is not None:
+            await self.objects.open()
         if not self.settings.door:
             self.resender.start()
+            self.sweeper.start()
             self.consumer.start()
             self.reaper.start()
             if self.settings.document.health_check.enabled:
@@ -62,11 +68,14 @@ class House:
         """Write what waits to be written and let go of everything."""
         await self.consumer.close()
         await self.resender.close()
+        await self.sweeper.close()
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()
         await self.ledger.close()
         await self.limiter.close()
+        if self.objects is not None:
+            await self.objects.close()
         await self.client.aclose()
         await self.queue.close()
         await self.store.close()

@@ -28,11 +28,13 @@ class Settings:
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
-    on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's.
+    on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's;
+    without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere.
     """
 
     state_url: str = DEFAULT_STATE
     queue_url: str = ""
+    objects_url: str = ""
     config_path: str = ""
     door: str = ""
     region: str = ""
@@ -75,6 +77,7 @@ def load(
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
+        objects_url=_objects_url(environ.get("PENSTOCK_OBJECTS_URL", ""), environ),
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
         region=_region(environ),
@@ -90,6 +93,7 @@ def export(settings: Settings) -> None:
     """Put what was settled on the command line into the environment that worker processes inherit."""
     os.environ["PENSTOCK_STATE_URL"] = settings.state_url
     os.environ["PENSTOCK_QUEUE_URL"] = settings.queue_url
+    os.environ["PENSTOCK_OBJECTS_URL"] = settings.objects_url
     os.environ["PENSTOCK_CONFIG"] = settings.config_path
     os.environ["PENSTOCK_HOST"] = settings.document.server.host
     os.environ["PENSTOCK_PORT"] = str(settings.document.server.port)
@@ -186,6 +190,14 @@ def _queue_url(url: str, environ: Mapping[str, str]) -> str:
         return url
     endpoint = environ.get("AWS_ENDPOINT_URL_SQS") or environ.get("AWS_ENDPOINT_URL")
     return _with_options(url, endpoint=endpoint, region=None if "amazonaws.com" in url else _region(environ))
+
+
+def _objects_url(url: str, environ: Mapping[str, str]) -> str:
+    """The address of large documents, with AWS's own variables for endpoint and region written into it."""
+    if not url.startswith("s3://"):
+        return url
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    return _with_options(url, endpoint=endpoint, region=_region(environ))
 
 
 def _state_url(url: str, environ: Mapping[str, str]) -> str:

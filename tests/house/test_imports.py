@@ -76,7 +76,7 @@ def test_no_production_file_imports_what_only_tests_have() -> None:
 def test_a_plug_is_loaded_by_its_name_alone() -> None:
     plugs = {
         f"penstock.{room}.{path.stem}"
-        for room in ("dialects", "providers", "stores", "queues")
+        for room in ("dialects", "providers", "stores", "queues", "objects")
         for path in (PACKAGE / room).glob("[!_]*")
         if path.suffix == ".py" or path.is_dir()
     }

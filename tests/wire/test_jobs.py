@@ -83,6 +83,22 @@ async def test_a_job_has_exactly_the_answer_of_its_request(gateway: Gateway) -> 
     assert (later.status, later.body) == (200, direct.body)
 
 
+async def test_what_is_too_large_for_a_record_is_kept_beside_it(
+    gateway: Gateway, upstream: Upstream, tmp_path: Path
+) -> None:
+    long = "word " * 100_000
+    upstream.script = answering(completion(long))
+    accepted = await submit(gateway, messages=[{"role": "user", "content": long}])
+    path = accepted.headers["location"]
+    later = await ended(gateway, path)
+    assert later.json["choices"][0]["message"]["content"] == long
+    assert upstream.calls[-1].json["messages"][0]["content"] == long
+    record = await gateway.house.store.find_job(accepted.json["id"])
+    assert record is not None
+    assert len(record.result) < 100
+    assert [found.name for found in (tmp_path / "state.objects").rglob("*") if found.is_file()] == ["result-1"]
+
+
 async def test_who_asked_for_a_stream_gets_the_whole_answer(gateway: Gateway) -> None:
     accepted = await submit(gateway, stream=True, stream_options={"include_usage": True})
     later = await ended(gateway, accepted.headers["location"])

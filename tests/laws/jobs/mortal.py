@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 READS = ("find_job", "due_jobs", "find_key", "read_key", "read_meter", "load_registry", "list_notices")
 """What changes nothing: to die before or after it is to die after the call before it."""
@@ -41,6 +42,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         member = getattr(self._inner, name)
+        if inspect.isasyncgenfunction(member):
+            return cast(Callable[..., Awaitable[Any]], member)  # it reads
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if name in READS or self._life.dead:

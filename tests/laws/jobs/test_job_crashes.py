@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from penstock.core.jobs.bulk import Bulk
 from penstock.schema.job import COMPLETED
 from tests.laws.jobs import world as worlds
 from tests.laws.jobs.world import BOUND, COST, World
 
-BACKENDS = ("sqlite", "amazon")
+BACKENDS = ("sqlite", "amazon", "sqlite-large")
 SWEEP = int(os.environ.get("PENSTOCK_TEST_CRASHES", "12"))
 """Lives in which the successor dies as well, drawn by chance; all points of the first death are always tried."""
 
@@ -23,7 +24,8 @@ async def look(world: World, *, what: str) -> None:
         job = await world.store.find_job(accepted.id)
         assert job is not None, f"{what}: a job that was accepted is lost"
         assert job.status == COMPLETED, f"{what}: {job.status} {job.error}"
-        assert b"answer" in job.result, what
+        assert job.result.startswith(b"@" if world.objects is not None else b"{"), what
+        assert b"answer" in await Bulk(world.objects, 0).whole(job.result), what
     assert not await world.jobs(), f"{what}: a job never ended"
     assert world.ended <= 1, f"{what}: two ends were written"
     budget, ledger, slots = await world.spent()
@@ -44,7 +46,8 @@ async def test_a_job_that_nobody_kills_ends_once(backend: str, tmp_path: Path, m
     life = await world.live(submit=True)
     await look(world, what="undisturbed")
     assert world.ended == 1
-    order = [name for name in life.calls if name not in ("receive", "prune_jobs", "postpone_job")]
+    unordered = ("receive", "prune_jobs", "postpone_job", "put", "delete")
+    order = [name for name in life.calls if name not in unordered]
     assert order == [
         *("reserve", "create_job", "send", "claim_job", "done", "reserve", "record_outcomes", "finish_job", "settle")
     ]

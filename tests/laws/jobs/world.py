@@ -17,13 +17,14 @@ from moto.sqs.models import sqs_backends
 from penstock import plugs
 from penstock.core.gateway import Gateway
 from penstock.core.jobs import resender, runner, submission
+from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.json import to_json
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.ports import Answer, Call, Queue, Store
+from penstock.core.ports import Answer, Call, Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.router import Router
@@ -114,16 +115,18 @@ class Process:
         self.life = life
         store: Any = Mortal(world.store, life, world.saw)
         queue: Any = Mortal(world.queue, life, world.saw)
+        objects: Any = Mortal(world.objects, life, world.saw) if world.objects is not None else None
+        bulk = Bulk(objects, 0)
         place = Deployment("p", "m", "paid", "openai", "m", "http://x")
         provider: Any = Provider(world, life)
         registry = ModelRegistry(store, [place], [], lambda _: provider)
         self.ledger = Ledger(store)
         self.limiter = Limiter(store, PLAN)
         gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
-        self.submissions = submission.Submissions(store, queue, gateway, TERMS)
+        self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk)
         self.resender = resender.Resender(store, queue)
         name = f"runner-{uuid.uuid4().hex}"
-        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, runner=name)
+        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, bulk=bulk, runner=name)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
 
     async def submit(self) -> Job:
@@ -143,9 +146,10 @@ class Process:
 class World:
     """State that outlives processes, and what outside observers have seen of it."""
 
-    def __init__(self, store: Store, queue: Queue, clock: Clock) -> None:
+    def __init__(self, store: Store, queue: Queue, objects: Objects | None, clock: Clock) -> None:
         self.store = store
         self.queue = queue
+        self.objects = objects
         self.clock = clock
         self.answers = 0
         self.accepted: list[Job] = []
@@ -194,7 +198,8 @@ class World:
 
 
 async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch) -> World:
-    """A new world: all of it in SQLite files, or in DynamoDB and SQS."""
+    """A new world: all of it in SQLite files, or in DynamoDB and SQS; of a ``large`` one no document is in a record."""
+    backend, _, large = backend.partition("-")
     name = uuid.uuid4().hex[:12]
     store: Store
     queue: Queue
@@ -213,4 +218,8 @@ async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch) -> World:
     clock = Clock()
     for module in (submission, resender, runner, sqlite_queue):
         patch.setattr(module, "time", clock)
-    return World(store, queue, clock)
+    objects = None
+    if large:
+        objects = plugs.load("objects", "file").connect(f"file://{folder}/{name}.objects", None)
+        await objects.open()
+    return World(store, queue, objects, clock)

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.core.counters import Counter
 from penstock.core.gateway import Gateway
 from penstock.core.jobs import failure
+from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.submission import OVERDUE, Terms
 from penstock.core.json import parse
 from penstock.core.keys import Keyring
@@ -51,13 +52,22 @@ class JobRunner:
     """Runs jobs under a name of its own. A try of a job may take ``terms.timeout`` seconds; so many fail at most."""
 
     def __init__(
-        self, store: Store, queue: Queue, gateway: Gateway, keyring: Keyring, terms: Terms, *, runner: str
+        self,
+        store: Store,
+        queue: Queue,
+        gateway: Gateway,
+        keyring: Keyring,
+        terms: Terms,
+        *,
+        bulk: Bulk,
+        runner: str,
     ) -> None:
         self._store = store
         self._queue = queue
         self._gateway = gateway
         self._keyring = keyring
         self._terms = terms
+        self._bulk = bulk
         self._runner = runner
 
     async def run(self, message: str) -> None:
@@ -149,8 +159,9 @@ class JobRunner:
             return
 
     async def _request(self, job: Job) -> Request:
+        document = await self._bulk.whole(job.body)
         try:
-            body: Any = parse(job.body)
+            body: Any = parse(document)
             model = body["model"]
         except (ValueError, KeyError, TypeError):
             raise InvalidRequest("The body of this job is not a request.") from None
@@ -162,7 +173,7 @@ class JobRunner:
             stream=False,
             caller=await self._keyring.holder(job.key_id),
             deadline=asyncio.get_running_loop().time() + self._terms.timeout,
-            size=len(job.body),
+            size=len(document),
             admitted=True,
             keep=partial(self._keep, job),
         )
@@ -185,9 +196,13 @@ class JobRunner:
             now = time.time()
             expires = now + self._terms.retention
             try:
-                return await self._store.finish_job(
-                    job.id, self._runner, now=now, expires=expires, result=result, error=error
+                held = await self._bulk.kept(job.id, f"result-{job.claims}", result)  # no other runner writes there
+                ended = await self._store.finish_job(
+                    job.id, self._runner, now=now, expires=expires, result=held, error=error
                 )
+                if ended:
+                    await self._bulk.forget(job.body)
+                return ended
             except StateError:
                 if time.monotonic() + AGAIN >= until:
                     raise

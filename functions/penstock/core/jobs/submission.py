@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from penstock.core.gateway import Gateway
+from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.repeats import digest_of, named
 from penstock.core.json import write
 from penstock.core.ports import Queue, Store
@@ -41,11 +42,12 @@ class Terms:
 class Submissions:
     """The callers' side of jobs."""
 
-    def __init__(self, store: Store, queue: Queue, gateway: Gateway, terms: Terms) -> None:
+    def __init__(self, store: Store, queue: Queue, gateway: Gateway, terms: Terms, bulk: Bulk) -> None:
         self._store = store
         self._queue = queue
         self._gateway = gateway
         self._terms = terms
+        self._bulk = bulk
 
     async def submit(self, request: Request, key: str | None = None) -> Job:
         """Accept a request as a job: once this returns, the job ends, whatever dies.
@@ -56,14 +58,17 @@ class Submissions:
         """
         job = self._job(request, key)
         if key is not None and (earlier := await self._earlier(job)):
-            return earlier
+            return await self._bulk.answered(earlier)
         await self._gateway.admit(request)
+        job = replace(job, body=await self._bulk.kept(job.id, f"body-{secrets.token_hex(4)}", job.body))
         if key is None:
             await self._store.create_job(job)
         else:
+            mine = job.body
             job, made = await self._create_once(job)
             if not made:
-                return job
+                await self._bulk.forget(mine)
+                return await self._bulk.answered(job)
         try:
             await self._queue.send(job.id, priority=job.priority)
         except StateError as error:
@@ -111,10 +116,7 @@ class Submissions:
 
     async def find(self, id: str, caller: Caller) -> Job:
         """A caller's own job. Raises ``NotFound`` for every other."""
-        job = await self._store.find_job(id)
-        if job is None or job.key_id != caller.key_id or _expired(job):
-            raise NotFound(f"There is no job {id[:80]!r}.")
-        return job
+        return await self._bulk.answered(await self._own(id, caller))
 
     async def ended(self, job: Job, seconds: float) -> Job:
         """The job once it has ended, or as it is after so many seconds."""
@@ -123,15 +125,21 @@ class Submissions:
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, LONGEST_LOOK)
             job = await self._store.find_job(job.id) or job
-        return job
+        return await self._bulk.answered(job)
 
     async def cancel(self, id: str, caller: Caller) -> Job:
         """End a caller's own job, unless it has ended; whoever runs it stops soon. Answers the job as it is then."""
-        job = await self.find(id, caller)
+        job = await self._own(id, caller)
         now = time.time()
-        if job.status in OPEN:
-            await self._store.cancel_job(job.id, now=now, expires=now + self._terms.retention)
+        if job.status in OPEN and await self._store.cancel_job(job.id, now=now, expires=now + self._terms.retention):
+            await self._bulk.forget(job.body)
         return await self.find(id, caller)
+
+    async def _own(self, id: str, caller: Caller) -> Job:
+        job = await self._store.find_job(id)
+        if job is None or job.key_id != caller.key_id or _expired(job):
+            raise NotFound(f"There is no job {id[:80]!r}.")
+        return job
 
 
 def _expired(job: Job) -> bool:

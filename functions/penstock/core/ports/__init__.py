@@ -1,8 +1,9 @@
 """The shapes that plugs fill: what the core asks of a store, a queue, a provider and a clock-free world outside."""
 
+from penstock.core.ports.objects import Objects
 from penstock.core.ports.outlet import Outlet, Reply
 from penstock.core.ports.provider import Answer, Call, Connection
 from penstock.core.ports.queue import Message, Queue
 from penstock.core.ports.store import Store
 
-__all__ = ["Answer", "Call", "Connection", "Message", "Outlet", "Queue", "Reply", "Store"]
+__all__ = ["Answer", "Call", "Connection", "Message", "Objects", "Outlet", "Queue", "Reply", "Store"]

@@ -25,6 +25,9 @@ TABLES = {
     "notices": notices.TABLE,
 }
 
+ROOM = 64 * 1024
+"""Bytes of a document that an item should hold at most: each write of the item is paid by its size."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _ENDPOINT = re.compile(r"https?://[^/\s]+/?")
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from penstock.outbound import HttpClient
 
 
+ROOM = 256 * 1024
+"""Bytes of a document that a row should hold at most: a larger one is faster from a file."""
+
+
 class SqliteStore(
     keys.Keys,
     outcomes.Outcomes,

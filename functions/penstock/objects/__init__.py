@@ -1,0 +1,1 @@
+"""Where large documents are kept: files, and bodies and answers of jobs that no record should hold."""
