@@ -24,8 +24,8 @@ class Job:
     the last. ``error`` is the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when
     somebody must be told of an open job again. ``streamed`` says that its tokens are kept as they come, ``digest`` is
     the body's SHA-256 where a repeat of its submission must be told from another one. One that is ``parked`` waits for
-    its ``model``: for a worker that asks for jobs, or for room. An ended job has no ``body`` any more; what has expired
-    is forgotten.
+    its ``model``: for a worker that asks for jobs, or for room. With ``notify`` webhooks are to be told of its end, and
+    it stays due until they are. An ended job has no ``body`` any more; what has expired is forgotten.
     """
 
     id: str
@@ -50,12 +50,14 @@ class Job:
     streamed: bool = False
     digest: str = ""
     parked: bool = False
+    notify: bool = False
 
 
 class DueJob(NamedTuple):
-    """An open job that somebody must be told of again."""
+    """A job that somebody must be told of: an open one again, or one with ``notify`` that has ended."""
 
     id: str
     due_at: float
     created_at: float
     priority: int
+    status: str = QUEUED

@@ -10,6 +10,8 @@ from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome, Usage
+from penstock.schema.secret import Secret
+from penstock.schema.webhook import Delivery, Sending, Webhook
 from tests.laws.stores.records import NOW
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
@@ -78,6 +80,7 @@ jobs = st.builds(
     expires_at=st.none() | st.floats(NOW + 1, NOW + 86400),
     model=_name,
     parked=st.booleans(),
+    notify=st.booleans(),
 )
 cards = st.builds(
     ModelCard,
@@ -99,4 +102,34 @@ selections = st.builds(
     max_tokens=st.none() | st.integers(1, 10**7),
     temperature=st.none() | st.floats(0, 2),
     at=_moment,
+)
+webhooks = st.builds(
+    Webhook,
+    id=_fresh("wh"),
+    url=_text,
+    secret=st.builds(Secret, _name),
+    events=st.lists(_name, max_size=3).map(tuple),
+    description=_text,
+    created_at=_moment,
+    previous=st.builds(Secret, _text),
+    previous_until=_moment,
+    failing_since=st.none() | _moment,
+    disabled_at=st.none() | _moment,
+    disabled_because=_text,
+)
+deliveries = st.builds(
+    Delivery,
+    id=_fresh("dlv"),
+    webhook_id=_name,
+    key_id=_text,
+    message_id=_text,
+    event=_text,
+    body=st.binary(max_size=200),
+    created_at=_moment,
+    status=_name,
+    tries=st.integers(0, 100),
+    due_at=st.none() | _moment,
+    sender=_text,
+    log=st.lists(st.builds(Sending, _moment, st.integers(0, 599), _seconds, _text), max_size=3).map(tuple),
+    expires_at=st.floats(NOW + 1, NOW + 86400),
 )

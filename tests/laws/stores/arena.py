@@ -23,7 +23,7 @@ from penstock.errors import StateConflict
 from penstock.outbound import HttpClient
 from penstock.stores.dynamodb import connection as dynamodb
 from tests.laws.stores import limit_plays
-from tests.laws.stores.records import LATER, NOW, a_card, a_job, a_key, an_outcome
+from tests.laws.stores.records import LATER, NOW, a_card, a_delivery, a_job, a_key, a_webhook, an_outcome
 
 RIVALS = 16
 PATIENCE = 40.0
@@ -144,6 +144,32 @@ async def take_one_duty(store: Store, me: int, name: str, start: Start) -> bool:
     return await store.take_duty(name, f"process-{me}", now=NOW, until=NOW + 30)
 
 
+async def add_one_webhook(store: Store, me: int, key: str, start: Start) -> int:
+    """Everybody adds a webhook to the same key's, reading them again after each conflict; answers his revision."""
+    start()
+    while True:
+        found = await store.load_webhooks(key)
+        more = replace(found, revision=found.revision + 1, each=(*found.each, a_webhook(id=f"wh_{me}")))
+        try:
+            await store.replace_webhooks(more)
+        except StateConflict:
+            continue
+        return more.revision
+
+
+async def create_one_delivery(store: Store, me: int, id: str, start: Start) -> bool:
+    """Everybody creates a delivery with the same id; the winner answers ``True``."""
+    start()
+    return await store.create_delivery(a_delivery(id=id, message_id=f"msg_{me}"))
+
+
+async def claim_one_delivery(store: Store, me: int, id: str, start: Start) -> str | None:
+    """Everybody claims the same delivery; the winner answers his name."""
+    start()
+    claimed = await store.claim_delivery(id, f"sender-{me}", now=NOW, lease=30)
+    return claimed.sender if claimed else None
+
+
 async def open_at_once(store: Store, _: int, __: str, start: Start) -> bool:
     """Everybody opens a store that nobody has opened before."""
     start()
@@ -164,6 +190,9 @@ PLAYS: dict[str, Play] = {
             claim_one_job,
             finish_one_job,
             take_one_duty,
+            add_one_webhook,
+            create_one_delivery,
+            claim_one_delivery,
         ),
         *(publish_versions, record_one_outcome, record_one_batch, write_without_rest, open_at_once),
         *limit_plays.PLAYS,

@@ -10,6 +10,8 @@ from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome, Usage
+from penstock.schema.secret import Secret
+from penstock.schema.webhook import Delivery, Webhook
 
 NOW = float(int(time.time()))
 """A moment near the present: what is much older has expired where a store forgets by itself."""
@@ -65,3 +67,30 @@ def a_selection(provider: str = "engine", **differs: Any) -> Selection:
     """What was selected of a provider."""
     plain: dict[str, Any] = {"provider": provider, "models": ("tiny", "org/small"), "at": NOW}
     return Selection(**(plain | differs))
+
+
+def a_webhook(**differs: Any) -> Webhook:
+    """A webhook with an id of its own."""
+    plain: dict[str, Any] = {
+        "id": f"wh_{uuid.uuid4().hex}",
+        "url": "https://example.com/hook",
+        "secret": Secret("whsec_dGVzdA=="),
+        "created_at": NOW,
+    }
+    return Webhook(**(plain | differs))
+
+
+def a_delivery(**differs: Any) -> Delivery:
+    """A delivery that is due, with an id of its own."""
+    plain: dict[str, Any] = {
+        "id": f"dlv_{uuid.uuid4().hex}",
+        "webhook_id": "wh_1",
+        "key_id": "key_1",
+        "message_id": "msg_1",
+        "event": "job.completed",
+        "body": b'{"type":"job.completed"}',
+        "created_at": NOW,
+        "due_at": NOW,
+        "expires_at": LATER,
+    }
+    return Delivery(**(plain | differs))

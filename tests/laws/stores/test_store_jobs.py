@@ -304,3 +304,42 @@ async def test_a_parked_job_waits_until_somebody_takes_it(store: Store, end: str
     if end == "given back":
         await store.release_job(job.id, "runner-2", due_at=NOW + 7, failed=False)
     assert await store.parked_jobs(job.model, limit=10) == []
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
+async def test_an_end_that_is_to_be_told_stays_due_until_it_is(store: Store, end: str) -> None:
+    job = a_job(due_at=NOW, notify=True)
+    await store.create_job(job)
+    if end == "cancelled":
+        assert await store.cancel_job(job.id, now=NOW, expires=LATER, tell_at=NOW + 5)
+    else:
+        await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
+        how = {"error": "no"} if end == "failed" else {"result": b"{}"}
+        assert await store.finish_job(job.id, "runner-1", now=NOW, expires=LATER, tell_at=NOW + 5, **how)
+    assert await store.due_jobs(NOW + 4, limit=10) == []
+    assert await store.due_jobs(NOW + 5, limit=10) == [DueJob(job.id, NOW + 5, NOW, 0, end)]
+    assert await store.postpone_job(job.id, seen=NOW + 5, due_at=NOW + 9)
+    assert await store.told_job(job.id)
+    assert await store.due_jobs(NOW + 99, limit=10) == []
+    told = await store.find_job(job.id)
+    assert told is not None
+    assert (told.status, told.due_at, told.notify) == (end, None, False)
+    assert not await store.told_job(job.id)
+
+
+async def test_an_open_job_is_not_made_due_no_more(store: Store) -> None:
+    job = a_job(due_at=NOW, notify=True)
+    await store.create_job(job)
+    assert not await store.told_job(job.id)
+    assert not await store.told_job("job_nobody")
+    assert await store.find_job(job.id) == job
+
+
+async def test_an_end_that_was_not_told_is_not_forgotten(store: Store) -> None:
+    job = a_job(due_at=NOW, notify=True)
+    await store.create_job(job)
+    await store.cancel_job(job.id, now=NOW, expires=NOW + 60, tell_at=NOW)
+    await store.prune_jobs(NOW + 60)
+    assert await store.find_job(job.id) is not None
+    await store.told_job(job.id)
+    assert await store.prune_jobs(NOW + 60) in (0, 1), "0 where the backend forgets by itself"

@@ -10,6 +10,7 @@ from penstock.schema.job import Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.model import ModelCard, Selection
 from penstock.schema.outcome import Outcome
+from penstock.schema.webhook import Delivery, Webhook, Webhooks
 from tests.laws.stores import any_record
 from tests.laws.stores.records import NOW
 
@@ -46,3 +47,19 @@ async def test_any_card_and_selection_comes_back_as_it_was(
     published = await store.publish_registry(cards, chosen, expected=before.version, at=NOW)
     assert (published.cards, published.selections) == (tuple(cards), tuple(chosen))
     assert await store.load_registry() == published
+
+
+@FEW
+@given(each=st.lists(any_record.webhooks, max_size=3).map(tuple))
+async def test_any_webhook_comes_back_as_it_was(store: Store, each: tuple[Webhook, ...]) -> None:
+    before = await store.load_webhooks("key_1")
+    kept = Webhooks("key_1", before.revision + 1, each)
+    await store.replace_webhooks(kept)
+    assert await store.load_webhooks("key_1") == kept
+
+
+@FEW
+@given(delivery=any_record.deliveries)
+async def test_any_delivery_comes_back_as_it_was(store: Store, delivery: Delivery) -> None:
+    assert await store.create_delivery(delivery)
+    assert await store.find_delivery(delivery.id) == delivery

@@ -11,7 +11,7 @@ from penstock.schema.job import COMPLETED, PROCESSING
 from tests.laws.stores.arena import RIVALS
 from tests.laws.stores.conftest import Race
 from tests.laws.stores.places import Place
-from tests.laws.stores.records import NOW, a_job, a_key
+from tests.laws.stores.records import NOW, a_delivery, a_job, a_key
 
 
 @pytest.fixture
@@ -124,3 +124,24 @@ def test_of_sixteen_who_take_a_duty_one_has_it(race: Race) -> None:
 async def test_of_sixteen_who_take_over_a_duty_one_has_it(race: Race, store: Store) -> None:
     await store.take_duty("health", "before", now=NOW - 60, until=NOW)
     assert Counter(race("take_one_duty", "health")) == {True: 1, False: RIVALS - 1}
+
+
+async def test_of_sixteen_who_add_a_webhook_each_none_undoes_anothers(race: Race, store: Store) -> None:
+    assert sorted(race("add_one_webhook", "key_1")) == list(range(1, RIVALS + 1))
+    assert {webhook.id for webhook in (await store.load_webhooks("key_1")).each} == {f"wh_{me}" for me in range(RIVALS)}
+
+
+async def test_of_sixteen_deliveries_with_one_id_exactly_one_is_created(race: Race, store: Store) -> None:
+    won = race("create_one_delivery", "dlv_1")
+    assert won.count(True) == 1
+    delivery = await store.find_delivery("dlv_1")
+    assert delivery is not None
+    assert delivery.message_id == f"msg_{won.index(True)}"
+
+
+async def test_of_sixteen_claims_of_a_delivery_one_is_granted(race: Race, store: Store) -> None:
+    await store.create_delivery(a_delivery(id="dlv_1"))
+    winners = [winner for winner in race("claim_one_delivery", "dlv_1") if winner]
+    delivery = await store.find_delivery("dlv_1")
+    assert delivery is not None
+    assert winners == [delivery.sender]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from penstock.core.ports.webhooks import WebhookStore
 from penstock.schema.act import Act
 from penstock.schema.job import DueJob, Job
 from penstock.schema.key import VirtualKey
@@ -16,7 +17,7 @@ from penstock.schema.usage import UsageLine
 from penstock.schema.worker import Load, Worker
 
 
-class Store(Protocol):
+class Store(WebhookStore, Protocol):
     """Durable state, shared by every process on the same address.
 
     Every operation is atomic and raises ``StateError`` when the store cannot answer. Time comes in as an argument, so
@@ -162,20 +163,32 @@ class Store(Protocol):
         ...
 
     async def finish_job(
-        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+        self,
+        id: str,
+        runner: str,
+        *,
+        now: float,
+        expires: float,
+        result: bytes = b"",
+        error: str = "",
+        tell_at: float | None = None,
     ) -> bool:
         """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now.
 
-        The body is forgotten with it. Raises ``RequestTooLarge`` if the store cannot hold the result.
+        The body is forgotten with it. With ``tell_at`` it is due then, until ``told_job``. Raises ``RequestTooLarge``
+        if the store cannot hold the result.
         """
         ...
 
-    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
-        """End an open job without a result; ``False`` if it ended already, or there is none."""
+    async def cancel_job(self, id: str, *, now: float, expires: float, tell_at: float | None = None) -> bool:
+        """End an open job without a result; ``False`` if it ended already, or there is none.
+
+        With ``tell_at`` it is due then, until ``told_job``.
+        """
         ...
 
     async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
-        """Open jobs that somebody must be told of again, the longest overdue first."""
+        """Jobs that somebody must be told of, the longest overdue first."""
         ...
 
     async def parked_jobs(self, model: str, *, limit: int) -> list[DueJob]:
@@ -184,6 +197,10 @@ class Store(Protocol):
 
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
         """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
+        ...
+
+    async def told_job(self, id: str) -> bool:
+        """Make a job that has ended due no more, for its end was told; ``False`` if it is open or was not due."""
         ...
 
     async def prune_jobs(self, now: float) -> int:

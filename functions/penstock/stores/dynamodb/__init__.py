@@ -1,4 +1,4 @@
-"""State in eight DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
+"""State in ten DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
 another server that speaks like it."""
 
 from __future__ import annotations
@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from penstock.errors import SettingsError
-from penstock.stores.dynamodb import acts, jobs, keys, limits, notices, outcomes, registry, workers
+from penstock.stores.dynamodb import (
+    acts,
+    deliveries,
+    jobs,
+    keys,
+    limits,
+    notices,
+    outcomes,
+    registry,
+    webhooks,
+    workers,
+)
 
 if TYPE_CHECKING:
     from penstock.outbound import HttpClient
@@ -23,6 +34,8 @@ TABLES = {
     "limits": limits.TABLE,
     "workers": workers.TABLE,
     "notices": notices.TABLE,
+    "webhooks": webhooks.TABLE,
+    "deliveries": deliveries.TABLE,
 }
 
 ROOM = 64 * 1024
@@ -41,6 +54,8 @@ class DynamoStore(
     limits.Limits,
     workers.Workers,
     notices.Notices,
+    webhooks.KeptWebhooks,
+    deliveries.Deliveries,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

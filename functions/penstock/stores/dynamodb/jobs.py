@@ -42,7 +42,7 @@ TABLE: dict[str, Any] = {
                 {"AttributeName": "due_part", "KeyType": "HASH"},
                 {"AttributeName": "due_at", "KeyType": "RANGE"},
             ],
-            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "priority"]},
+            "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "priority", "status"]},
         },
         {
             "IndexName": PARKED,
@@ -72,13 +72,19 @@ RELEASED = (
     " attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked"
 )
 WAITING = ", waits_for = model"
+JOB_ENDED_UNTOLD = "attribute_exists(due_at) AND NOT #status IN (:queued, :processing)"
 ENDED = (
-    "REMOVE due_at, due_part, waits_for SET parked = :no, #status = :status, body = :nothing, finished_at = :now,"
-    " expires_at = :until, expires = :expires"
+    "SET parked = :no, #status = :status, body = :nothing, finished_at = :now, expires_at = :until, expires = :expires"
 )
-FINISHED = f"{ENDED}, #result = :result, #error = :error"
+RESULT = "#result = :result, #error = :error"
+IS_DUE_NO_MORE = "REMOVE due_at, due_part"
+IS_TO_BE_TOLD = "due_at = :tell_at, due_part = :part"
+TOLD = f"{IS_DUE_NO_MORE} SET notify = :no"
+UNTOLD = 86_400
+"""Seconds for which a job whose end is to be told is kept at least: DynamoDB would forget it untold."""
 POSTPONED = "SET due_at = :due_at"
 _STATUS = {"#status": "status"}
+_OPEN = {":queued": QUEUED, ":processing": PROCESSING}
 _OUTCOME = {"#result": "result", "#error": "error", **_STATUS}
 
 
@@ -135,24 +141,33 @@ class Jobs:
         return await self._change(id, change, JOB_IS_HELD, values | counts | held, _STATUS)
 
     async def finish_job(
-        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+        self,
+        id: str,
+        runner: str,
+        *,
+        now: float,
+        expires: float,
+        result: bytes = b"",
+        error: str = "",
+        tell_at: float | None = None,
     ) -> bool:
         """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now.
 
         Raises ``RequestTooLarge`` if no item can hold the result.
         """
         _check(result, "answer")
-        values = _end(FAILED if error else COMPLETED, now, expires) | {":result": result, ":error": error}
+        change, values = _end(id, FAILED if error else COMPLETED, now, expires, tell_at)
+        outcome = {":result": result, ":error": error}
         held = {":runner": runner, ":processing": PROCESSING}
-        return await self._change(id, FINISHED, JOB_IS_HELD, values | held, _OUTCOME)
+        return await self._change(id, f"{change}, {RESULT}", JOB_IS_HELD, values | outcome | held, _OUTCOME)
 
-    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
+    async def cancel_job(self, id: str, *, now: float, expires: float, tell_at: float | None = None) -> bool:
         """End an open job without a result; ``False`` if it ended already, or there is none."""
-        values = _end(CANCELLED, now, expires) | {":queued": QUEUED, ":processing": PROCESSING}
-        return await self._change(id, ENDED, JOB_IS_OPEN, values, _STATUS)
+        change, values = _end(id, CANCELLED, now, expires, tell_at)
+        return await self._change(id, change, JOB_IS_OPEN, values | _OPEN, _STATUS)
 
     async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
-        """Open jobs that somebody must be told of again, the longest overdue first."""
+        """Jobs that somebody must be told of, the longest overdue first."""
         found = await asyncio.gather(*(self._due(str(part), now, limit) for part in range(PARTS)))
         return heapq.nsmallest(limit, chain(*found), key=lambda job: job.due_at)
 
@@ -173,6 +188,10 @@ class Jobs:
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
         """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
         return await self._change(id, POSTPONED, JOB_IS_DUE_AS_SEEN, {":seen": seen, ":due_at": due_at}, {})
+
+    async def told_job(self, id: str) -> bool:
+        """Make a job that has ended due no more; ``False`` if it is open, not due, or there is none."""
+        return await self._change(id, TOLD, JOB_ENDED_UNTOLD, {":no": False} | _OPEN, _STATUS)
 
     async def prune_jobs(self, now: float) -> int:
         """Nothing: the table's own TTL forgets them."""
@@ -225,8 +244,20 @@ def _turn(job: Job) -> str:
     return f"{2**31 - job.priority:010d}/{job.created_at:020.6f}"
 
 
-def _end(status: str, now: float, expires: float) -> dict[str, Any]:
-    return {":status": status, ":nothing": b"", ":now": now, ":until": expires, ":expires": ceil(expires), ":no": False}
+def _end(id: str, status: str, now: float, expires: float, tell_at: float | None) -> tuple[str, dict[str, Any]]:
+    """What writes a job's end, and its values."""
+    values = {
+        ":status": status,
+        ":nothing": b"",
+        ":now": now,
+        ":until": expires,
+        ":expires": ceil(expires),
+        ":no": False,
+    }
+    if tell_at is None:
+        return f"{IS_DUE_NO_MORE}, waits_for {ENDED}", values
+    told = {":tell_at": tell_at, ":part": _part(id), ":expires": ceil(max(expires, now + UNTOLD))}
+    return f"REMOVE waits_for {ENDED}, {IS_TO_BE_TOLD}", values | told
 
 
 def _check(document: bytes, what: str) -> None:
@@ -236,4 +267,5 @@ def _check(document: bytes, what: str) -> None:
 
 def _due_job(item: Item) -> DueJob:
     due_at, created_at = float(item["due_at"]["N"]), float(item["created_at"]["N"])
-    return DueJob(item["id"]["S"], due_at, created_at, int(item["priority"]["N"]))
+    status = item["status"]["S"] if "status" in item else QUEUED  # what is parked is
+    return DueJob(item["id"]["S"], due_at, created_at, int(item["priority"]["N"]), status)

@@ -7,7 +7,7 @@ from dataclasses import astuple, fields
 from typing import Any
 
 from penstock.errors import StateConflict
-from penstock.schema.job import CANCELLED, COMPLETED, FAILED, PROCESSING, QUEUED, DueJob, Job
+from penstock.schema.job import CANCELLED, COMPLETED, FAILED, OPEN, PROCESSING, QUEUED, DueJob, Job
 from penstock.stores.sqlite.connection import Connection
 
 TABLES = (
@@ -33,7 +33,8 @@ TABLES = (
         started_at REAL,
         streamed INTEGER NOT NULL,
         digest TEXT NOT NULL,
-        parked INTEGER NOT NULL
+        parked INTEGER NOT NULL,
+        notify INTEGER NOT NULL
     )""",
     "CREATE INDEX jobs_by_due ON jobs (due_at) WHERE due_at IS NOT NULL",
     "CREATE INDEX jobs_parked ON jobs (model, priority DESC, created_at) WHERE parked",
@@ -56,15 +57,17 @@ _HELD = "WHERE id = :id AND status = :processing AND runner = :runner"
 _RENEW = f"UPDATE jobs SET lease_until = :until, due_at = :until {_HELD}"  # noqa: S608 - constants of our own
 _RELEASE = f"""UPDATE jobs SET status = :queued, runner = '', lease_until = 0, due_at = :due_at,
     attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked {_HELD}"""  # noqa: S608
-_END = "status = :status, finished_at = :now, expires_at = :expires, due_at = NULL, body = x'', parked = 0"
+_END = "status = :status, finished_at = :now, expires_at = :expires, due_at = :tell_at, body = x'', parked = 0"
 _FINISH = f"UPDATE jobs SET {_END}, result = :result, error = :error {_HELD}"  # noqa: S608
 _CANCEL = f"UPDATE jobs SET {_END} WHERE id = :id AND status IN (:queued, :processing)"  # noqa: S608
 
-_DUE = "SELECT id, due_at, created_at, priority FROM jobs WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+_DUE = "SELECT id, due_at, created_at, priority, status FROM jobs WHERE due_at <= ? ORDER BY due_at LIMIT ?"
 _PARKED = """SELECT id, due_at, created_at, priority FROM jobs WHERE model = ? AND parked
     ORDER BY priority DESC, created_at LIMIT ?"""
 _POSTPONE = "UPDATE jobs SET due_at = :due_at WHERE id = :id AND due_at = :seen"
-_FORGET = "DELETE FROM jobs WHERE expires_at <= ?"
+_TOLD = """UPDATE jobs SET due_at = NULL, notify = 0
+    WHERE id = :id AND due_at IS NOT NULL AND status NOT IN (:queued, :processing)"""
+_FORGET = "DELETE FROM jobs WHERE expires_at <= ? AND (due_at IS NULL OR status IN (?, ?))"
 
 
 class Jobs:
@@ -98,18 +101,27 @@ class Jobs:
         return await self._change(_RELEASE, {"id": id, "runner": runner, "due_at": due_at, **counts})
 
     async def finish_job(
-        self, id: str, runner: str, *, now: float, expires: float, result: bytes = b"", error: str = ""
+        self,
+        id: str,
+        runner: str,
+        *,
+        now: float,
+        expires: float,
+        result: bytes = b"",
+        error: str = "",
+        tell_at: float | None = None,
     ) -> bool:
         """Write the end once, only by the runner that holds it; ``False`` if it ended already or is another's now."""
-        end = {"status": FAILED if error else COMPLETED, "result": result, "error": error}
+        end = {"status": FAILED if error else COMPLETED, "result": result, "error": error, "tell_at": tell_at}
         return await self._change(_FINISH, {"id": id, "runner": runner, "now": now, "expires": expires, **end})
 
-    async def cancel_job(self, id: str, *, now: float, expires: float) -> bool:
+    async def cancel_job(self, id: str, *, now: float, expires: float, tell_at: float | None = None) -> bool:
         """End an open job without a result; ``False`` if it ended already, or there is none."""
-        return await self._change(_CANCEL, {"id": id, "status": CANCELLED, "now": now, "expires": expires})
+        end = {"status": CANCELLED, "now": now, "expires": expires, "tell_at": tell_at}
+        return await self._change(_CANCEL, {"id": id, **end})
 
     async def due_jobs(self, now: float, *, limit: int) -> list[DueJob]:
-        """Open jobs that somebody must be told of again, the longest overdue first."""
+        """Jobs that somebody must be told of, the longest overdue first."""
         return await self._db.read(_due, now, limit)
 
     async def parked_jobs(self, model: str, *, limit: int) -> list[DueJob]:
@@ -119,6 +131,10 @@ class Jobs:
     async def postpone_job(self, id: str, *, seen: float, due_at: float) -> bool:
         """Say when a job is due again; ``False`` if it is not due as it was ``seen`` any more."""
         return await self._change(_POSTPONE, {"id": id, "seen": seen, "due_at": due_at})
+
+    async def told_job(self, id: str) -> bool:
+        """Make a job that has ended due no more; ``False`` if it is open, not due, or there is none."""
+        return await self._change(_TOLD, {"id": id})
 
     async def prune_jobs(self, now: float) -> int:
         """Forget jobs that have expired; answers how many."""
@@ -162,4 +178,4 @@ def _update(sql: sqlite3.Connection, statement: str, values: dict[str, Any]) -> 
 
 
 def _forget(sql: sqlite3.Connection, now: float) -> int:
-    return sql.execute(_FORGET, (now,)).rowcount
+    return sql.execute(_FORGET, (now, *OPEN)).rowcount
