@@ -58,13 +58,15 @@ def allowed(function: str) -> set[tuple[str, str]]:
     [policy] = template.resources("AWS::IAM::Role")[f"{function}Role"]["Policies"]
     found = set()
     for statement in policy["PolicyDocument"]["Statement"]:
-        [(function, resource)] = statement["Resource"].items()
-        named = ".".join(resource) if function == "Fn::GetAtt" else resource
-        if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)/\*)?", named):
-            kind = table[1].lower() + (table[2] or "")
-            found |= {(kind, action) for action in statement["Action"]}
-        elif named == "JobQueue.Arn":
-            found |= {("queue", action) for action in statement["Action"]}
+        listed = statement["Resource"]
+        for each in listed if isinstance(listed, list) else [listed]:
+            [(function, resource)] = each.items()
+            named = ".".join(resource) if function == "Fn::GetAtt" else resource
+            if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)/\*)?", named):
+                kind = table[1].lower() + (table[2] or "")
+                found |= {(kind, action) for action in statement["Action"]}
+            elif named in ("JobQueue.Arn", "UrgentJobQueue.Arn"):
+                found |= {("queue", action) for action in statement["Action"]}
     return found
 
 

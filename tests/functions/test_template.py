@@ -95,11 +95,14 @@ def test_python_and_architecture_are_parameters_with_awss_newest_as_default() ->
 
 
 def test_failed_messages_come_back_alone_and_end_in_a_queue_of_their_own() -> None:
-    [source] = events("JobRunner", "SQS")
-    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     queues = template.resources("AWS::SQS::Queue")
-    assert queues["JobQueue"]["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["PoisonedJobs", "Arn"]}
-    assert queues["JobQueue"]["VisibilityTimeout"] >= template.functions()["JobRunner"]["Timeout"]
+    sources = events("JobRunner", "SQS")
+    assert [source["Queue"]["Fn::GetAtt"][0] for source in sources] == ["JobQueue", "UrgentJobQueue"]
+    for source in sources:
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        queue = queues[source["Queue"]["Fn::GetAtt"][0]]
+        assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["PoisonedJobs", "Arn"]}
+        assert queue["VisibilityTimeout"] >= template.functions()["JobRunner"]["Timeout"]
 
 
 def test_the_housekeeper_comes_on_a_schedule() -> None:

@@ -46,8 +46,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, moto: Callable[[], str
     name = f"laws-{uuid.uuid4().hex[:12]}"
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/queue.db"
-    if request.param == "sqs":
-        return make_queue(moto(), name, tries=TRIES)
+    if request.param.startswith("sqs"):
+        return make_queue(moto(), name, tries=TRIES, urgent=request.param == "sqs-urgent")
     variable = f"PENSTOCK_TEST_{request.param.upper()}_QUEUE"
     url = os.environ.get(variable)
     assert url, f"the queue plug {request.param!r} has no place to be tested at: set {variable}, or add one here"

@@ -177,6 +177,21 @@ async def test_higher_priorities_go_first_and_equals_in_turn(queue: Queue) -> No
     ]
 
 
+@pytest.mark.parametrize("place", ["sqs-urgent"], indirect=True)
+async def test_what_is_urgent_waits_behind_nothing_and_keeps_nothing_waiting(queue: Queue) -> None:
+    for job, priority in (("low", -1), ("usual", 0), ("high", 5)):
+        await queue.send(job, priority=priority)
+    [first] = await queue.receive(most=1, lease=LEASE)
+    assert first.job_id == "high"
+    await queue.release(first)
+    found = await queue.receive(most=10, lease=LEASE)
+    assert found[0].job_id == "high"
+    assert {message.job_id for message in found} == {"low", "usual", "high"}
+    for message in found:
+        await queue.done(message)
+    assert await queue.receive(most=10, lease=LEASE) == []
+
+
 @pytest.mark.parametrize("plug", plugs.names("queues"))
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_takes_and_answers_what_the_shape_says(plug: str, operation: str) -> None:
