@@ -129,7 +129,8 @@ def test_no_role_reaches_beyond_the_systems_own_resources() -> None:
         assert "ManagedPolicyArns" not in role
         for statement in role["Policies"][0]["PolicyDocument"]["Statement"]:
             assert not [action for action in statement["Action"] if "*" in action], name
-            assert isinstance(statement["Resource"], dict), name
+            listed = statement["Resource"]
+            assert all(isinstance(each, dict) for each in (listed if isinstance(listed, list) else [listed])), name
     given = {function["Role"]["Fn::GetAtt"][0] for function in template.functions().values()}
     assert len(given) == len(template.functions())
 
