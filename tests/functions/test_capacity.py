@@ -23,6 +23,7 @@ from penstock.app import App
 from penstock.core.keys import generate, new_key
 from penstock.core.ports import Connection
 from penstock.house import House
+from penstock.schema.job import Job
 from penstock.schema.model import Deployment
 from tests.functions.billed import Billed, Till
 
@@ -280,3 +281,30 @@ def test_what_a_hundred_requests_a_second_cost_in_leased_mode(mode: str, started
     print(f"{mode}: {[(writes(calls), units(calls)) for calls in found]}")
     assert [(writes(calls), units(calls)) for calls in found] == [growing, steady]
     assert units(found[1]) < 0.1 * 300
+
+
+def test_what_polling_costs(started: Start, swiftly: Swiftly) -> None:
+    """A job that takes ten minutes, asked for as ``Retry-After`` says, by a client that keeps the ``ETag``."""
+
+    async def story() -> tuple[list[str], list[int], int]:
+        async with started(FREE) as process:
+            [key] = await process.house.store.list_keys()
+            job = Job("job_1", key.id, "chat/completions", b"{}", time.time(), expires_at=time.time() + 10_000)
+            await process.house.store.create_job(job)
+            await process.house.store.claim_job(job.id, "somebody", now=time.time(), lease=10_000)
+            began, statuses, tag = len(process.till.calls), list[int](), ""
+            while time.time() < job.created_at + 600:
+                answer = await process.client.get(f"/v1/jobs/{job.id}", headers={"if-none-match": tag})
+                tag = answer.headers["etag"]
+                statuses.append(answer.status_code)
+                assert (answer.status_code == 304) == (answer.content == b"")
+                await asyncio.sleep(int(answer.headers["retry-after"]))
+            calls = [f"{call.action} {call.table}" for call in process.till.calls[began:]]
+            return calls, statuses, len(statuses)
+
+    calls, statuses, polls = swiftly(story())
+    print(f"{polls} polls, {calls.count('GetItem jobs')} reads of the job, {calls.count(KEY)} of the key")
+    assert statuses == [202] + [304] * (polls - 1)
+    assert calls.count("GetItem jobs") == polls
+    assert calls.count(KEY) <= polls
+    assert polls < 40, "Retry-After grows with the job's age"
