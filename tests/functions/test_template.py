@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from penstock.core.jobs.submission import WAITING
+from penstock.schema.batch import LINE_KEPT
 from penstock.stores import dynamodb
 from tests.functions import template
 
@@ -132,11 +134,24 @@ def test_the_tables_are_the_stores_own() -> None:
 
 def test_the_tables_are_paid_by_the_call_and_outlive_the_stack() -> None:
     page = template.read("infra/state.yaml")
+    for kept in page["Resources"].values():
+        assert kept["DeletionPolicy"] == kept["UpdateReplacePolicy"] == "Retain"
     for table in page["Resources"].values():
-        assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+        if table["Type"] != "AWS::DynamoDB::Table":
+            continue
         assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
         assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
         assert table["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+
+
+def test_the_bucket_is_private_and_keeps_nothing_that_was_given_up() -> None:
+    bucket = template.resources("AWS::S3::Bucket", "infra/state.yaml")["Objects"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert any(rule.get("AbortIncompleteMultipartUpload") for rule in rules)
+    days = template.read("infra/state.yaml")["Parameters"]["JobObjectDays"]["Default"]
+    assert [rule["ExpirationInDays"] for rule in rules if rule.get("Prefix") == "jobs/"] == [{"Ref": "JobObjectDays"}]
+    assert days * 86400 >= WAITING + LINE_KEPT + 86400
 
 
 @pytest.mark.timeout(300)  # the SAM CLI is installed first

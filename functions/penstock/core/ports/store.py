@@ -7,6 +7,8 @@ from typing import Protocol
 
 from penstock.core.ports.webhooks import WebhookStore
 from penstock.schema.act import Act
+from penstock.schema.batch import Batch
+from penstock.schema.file import File
 from penstock.schema.job import DueJob, Job
 from penstock.schema.key import VirtualKey
 from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
@@ -205,6 +207,52 @@ class Store(WebhookStore, Protocol):
 
     async def prune_jobs(self, now: float) -> int:
         """Forget jobs that have expired; answers how many (0 where the backend's own TTL does it)."""
+        ...
+
+    async def create_file(self, file: File) -> None:
+        """Keep a new file's record; ``StateConflict`` if its key has one of this id."""
+        ...
+
+    async def replace_file(self, file: File, *, now: float) -> bool:
+        """Write what is known of a file by now; ``False`` if there is none, or it has expired."""
+        ...
+
+    async def find_file(self, key_id: str, id: str) -> File | None:
+        """The key's file, seen or not, or ``None``."""
+        ...
+
+    async def list_files(
+        self, key_id: str, *, now: float, limit: int, after: str = "", oldest_first: bool = False, purpose: str = ""
+    ) -> list[File]:
+        """The key's files that are seen, newest first by their ids, beyond the one ``after``."""
+        ...
+
+    async def expired_files(self, now: float, *, limit: int) -> list[File]:
+        """Files of any key that have expired and are not removed yet."""
+        ...
+
+    async def remove_file(self, file: File) -> None:
+        """Forget a file's record; one that is not there is no error."""
+        ...
+
+    async def create_batch(self, batch: Batch) -> None:
+        """Keep a new batch; ``StateConflict`` if its key has one of this id."""
+        ...
+
+    async def find_batch(self, key_id: str, id: str) -> Batch | None:
+        """The key's batch, or ``None``."""
+        ...
+
+    async def replace_batch(self, batch: Batch) -> None:
+        """Write a batch's next revision; ``StateConflict`` unless the one before it is the present one."""
+        ...
+
+    async def list_batches(self, key_id: str, *, now: float, limit: int, after: str = "") -> list[Batch]:
+        """The key's batches, newest first by their ids, beyond the one ``after``."""
+        ...
+
+    async def prune_batches(self, now: float) -> int:
+        """Forget batches that are kept no longer; answers how many (0 where the backend's own TTL does it)."""
         ...
 
     async def reserve(self, id: str, claims: Sequence[Claim], *, now: int, expires: int) -> Verdict:

@@ -1,4 +1,4 @@
-"""State in ten DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
+"""State in DynamoDB tables: ``dynamodb://prefix?region=eu-west-1``, and ``&endpoint=http://host:port`` for
 another server that speaks like it."""
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 from penstock.errors import SettingsError
 from penstock.stores.dynamodb import (
     acts,
+    batches,
     deliveries,
+    files,
     jobs,
     keys,
     limits,
@@ -36,6 +38,8 @@ TABLES = {
     "notices": notices.TABLE,
     "webhooks": webhooks.TABLE,
     "deliveries": deliveries.TABLE,
+    "files": files.TABLE,
+    "batches": batches.TABLE,
 }
 
 ROOM = 64 * 1024
@@ -56,6 +60,8 @@ class DynamoStore(
     notices.Notices,
     webhooks.KeptWebhooks,
     deliveries.Deliveries,
+    files.Files,
+    batches.Batches,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

@@ -168,11 +168,11 @@ class Connection:
             payload["ExpressionAttributeValues"] = values
         if names:
             payload["ExpressionAttributeNames"] = names
-        hash_key = self._tables[kind]["KeySchema"][0]["AttributeName"]
+        parts = [part["AttributeName"] for part in self._tables[kind]["KeySchema"]]
         try:
             await self.call("PutItem", payload)
         except StateConflict:
-            if not await self.wrote(kind, {hash_key: item[hash_key]}, token):
+            if not await self.wrote(kind, {part: item[part] for part in parts}, token):
                 raise
 
     async def update(

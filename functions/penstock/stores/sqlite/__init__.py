@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.stores.sqlite import acts, deliveries, jobs, keys, limits, notices, outcomes, registry, webhooks, workers
+from penstock.stores.sqlite import (
+    acts,
+    batches,
+    deliveries,
+    files,
+    jobs,
+    keys,
+    limits,
+    notices,
+    outcomes,
+    registry,
+    webhooks,
+    workers,
+)
 from penstock.stores.sqlite.connection import Connection, file_of
 
 if TYPE_CHECKING:
@@ -26,6 +39,8 @@ class SqliteStore(
     notices.Notices,
     webhooks.KeptWebhooks,
     deliveries.Deliveries,
+    files.Files,
+    batches.Batches,
 ):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
@@ -50,6 +65,6 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
 
     Raises ``SettingsError`` if the URL names no file.
     """
-    parts = (keys, outcomes, registry, jobs, acts, limits, workers, notices, webhooks, deliveries)
+    parts = (keys, outcomes, registry, jobs, acts, limits, workers, notices, webhooks, deliveries, files, batches)
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))
