@@ -19,6 +19,7 @@ from penstock import __version__, plugs
 from penstock.core.json import to_json
 from penstock.dialects._exchange import (
     ClientLeft,
+    ErrorForm,
     Exchange,
     Handler,
     LazyRouter,
@@ -27,6 +28,7 @@ from penstock.dialects._exchange import (
     Scope,
     Send,
     WireRouter,
+    stem,
 )
 from penstock.dialects._idempotency import once
 from penstock.dialects._openai import error_document, error_headers
@@ -49,10 +51,13 @@ class App:
         self._house: House | None = None
         self._opening = asyncio.Lock()
         self._hot: dict[tuple[str, str], Handler] = {}
+        self._forms: dict[str, ErrorForm] = {}
         self._routers: list[APIRouter] = [plugs.load("dialects", name).router for name in plugs.names("dialects")]
         for router in self._routers:
             if isinstance(router, WireRouter):
                 self._hot |= router.hot
+            if isinstance(router, LazyRouter) and router.form is not None:
+                self._forms |= dict.fromkeys(router.stems, router.form)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of the server's."""
@@ -127,7 +132,8 @@ class App:
         if exchange.started:
             raise error
         way = way_headers(exchange.request, answered=False) if exchange.request else []
-        await exchange.json(error.status, to_json(error_document(error)), [*error_headers(error), *way])
+        form = self._form(exchange.scope["path"])
+        await exchange.json(error.status, to_json(form(error)), [*error_headers(error), *way])
 
     @cached_property
     def api(self) -> FastAPI:
@@ -138,9 +144,9 @@ class App:
             description="A serverless inference gateway that speaks OpenAI's API.",
             redirect_slashes=False,  # a redirect would name the scheme seen here, which a proxy may have changed
             exception_handlers={
-                PenstockError: _tell,
-                HTTPException: _tell_http,
-                RequestValidationError: _tell_invalid,
+                PenstockError: self._tell,
+                HTTPException: self._tell_http,
+                RequestValidationError: self._tell_invalid,
             },
         )
         bodies: dict[str, Any] = {}
@@ -153,6 +159,42 @@ class App:
         generate = api.openapi
         api.openapi = lambda: _with_bodies(generate(), bodies)  # type: ignore[method-assign]
         return api
+
+    def _form(self, path: str) -> ErrorForm:
+        """How errors look on this path."""
+        return self._forms.get(stem(path), error_document)
+
+    def _wire(self, request: Request, error: PenstockError) -> Response:
+        form = self._form(request.url.path)
+        response = Response(to_json(form(error)), error.status, media_type="application/json")
+        response.raw_headers += error_headers(error)
+        return response
+
+    async def _tell(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, PenstockError)
+        if error.public:
+            log.error("%s", error)
+        return self._wire(request, error)
+
+    async def _tell_http(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        told: PenstockError
+        if error.status_code == 404:
+            told = NotFound(f"There is nothing at {request.url.path}; /docs lists what there is.")
+        elif error.status_code == 405:
+            told = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
+        else:
+            told = PenstockError(str(error.detail))
+            told.status = error.status_code
+        response = self._wire(request, told)
+        response.headers.update(error.headers or {})
+        return response
+
+    async def _tell_invalid(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        mistake = error.errors()[0]
+        field = ".".join(map(str, mistake["loc"][1:]))
+        return self._wire(request, InvalidRequest(f"{field}: {mistake['msg']}", param=field or None))
 
 
 def _spare_collector() -> None:
@@ -175,38 +217,3 @@ def _with_bodies(document: dict[str, Any], bodies: dict[str, Any]) -> dict[str, 
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
     return document
-
-
-def _wire(error: PenstockError) -> Response:
-    response = Response(to_json(error_document(error)), error.status, media_type="application/json")
-    response.raw_headers += error_headers(error)
-    return response
-
-
-async def _tell(_: Request, error: Exception) -> Response:
-    assert isinstance(error, PenstockError)
-    if error.public:
-        log.error("%s", error)
-    return _wire(error)
-
-
-async def _tell_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    told: PenstockError
-    if error.status_code == 404:
-        told = NotFound(f"There is nothing at {request.url.path}; /docs lists what there is.")
-    elif error.status_code == 405:
-        told = MethodNotAllowed(f"{request.url.path} does not take {request.method}.")
-    else:
-        told = PenstockError(str(error.detail))
-        told.status = error.status_code
-    response = _wire(told)
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _tell_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    mistake = error.errors()[0]
-    field = ".".join(map(str, mistake["loc"][1:]))
-    return _wire(InvalidRequest(f"{field}: {mistake['msg']}", param=field or None))

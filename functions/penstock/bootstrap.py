@@ -65,7 +65,8 @@ def build(settings: Settings) -> House:
     objects = build_objects(settings, client)
     bulk = Bulk(objects, _room(settings))
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
-    terms = Terms(document.jobs.retention, document.jobs.timeout, document.jobs.attempts)
+    kept = document.jobs
+    terms = Terms(kept.retention, kept.timeout, kept.attempts, kept.time_limit)
     runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, runner="runner-" + secrets.token_hex(6))
     return House(
         settings=settings,

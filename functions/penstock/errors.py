@@ -32,7 +32,8 @@
     ├── StateError                  503  the store cannot answer
     │   └── StateConflict           a named condition did not hold
     ├── JobError                    500  a job ended without a result
-    │   └── JobCancelled            410  its caller cancelled it
+    │   ├── JobCancelled            410  its caller cancelled it
+    │   └── TaskTimeout             504  it took longer than its time limit
     └── SettingsError               names the setting, the file and the line
 
 An error knows its HTTP status and code; how it looks on a wire belongs to the dialect of the route.
@@ -303,6 +304,14 @@ class JobCancelled(JobError):
     status = 410
     code = "job_cancelled"
     type = "invalid_request_error"
+
+
+class TaskTimeout(JobError):
+    """The work on a job, all its tries together, took longer than the time limit."""
+
+    status = 504
+    code = "task_timeout"
+    type = "timeout_error"
 
 
 class SettingsError(PenstockError):

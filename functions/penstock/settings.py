@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from penstock.errors import SettingsError
 from penstock.schema.config import Document
@@ -73,7 +74,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
-    document = _listening(_document(path), environ, host, port)
+    document = _tasks(_listening(_document(path), environ, host, port), environ)
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
@@ -146,6 +147,43 @@ def _listening(document: Document, environ: Mapping[str, str], host: str | None,
         setting = "--port" if port is not None else "PENSTOCK_PORT"
         raise SettingsError(f"{str(given)!r} is no number from 1 to 65535", setting=setting) from None
     return replace(document, server=server)
+
+
+TASK_VARIABLES = (
+    ("MAX_NEW_TOKENS", "tasks", "max_tokens", int),
+    ("TEMPERATURE", "tasks", "temperature", float),
+    ("TASK_TIME_LIMIT", "jobs", "time_limit", float),
+)
+"""Variables that go before the file: their section there, key and kind."""
+BACKENDS = {"ollama": "OLLAMA_MODEL", "transformers": "MODEL_NAME"}
+"""The variable that names the model of tasks, by what ``MODEL_BACKEND`` says."""
+
+
+def _tasks(document: Document, environ: Mapping[str, str]) -> Document:
+    """The configuration with what the environment says about tasks, in the words of the system that had them first."""
+    for name, section, key, kind in TASK_VARIABLES:
+        if value := environ.get(name, "").strip():
+            document = _with(document, name, section, **{key: _number(name, value, kind)})
+    backend = environ.get("MODEL_BACKEND", "").strip().lower()
+    if backend and backend not in BACKENDS:
+        raise SettingsError(f"must be one of {', '.join(BACKENDS)}", setting="MODEL_BACKEND")
+    name = BACKENDS.get(backend, "")
+    return _with(document, name, "tasks", model=model) if (model := environ.get(name, "").strip()) else document
+
+
+def _number(name: str, value: str, kind: type[int | float]) -> int | float:
+    try:
+        return kind(value)
+    except ValueError:
+        raise SettingsError(f"{value!r} is no {'whole ' if kind is int else ''}number", setting=name) from None
+
+
+def _with(document: Document, name: str, section: str, **values: Any) -> Document:
+    """The document with these values in a section; a ``SettingsError`` names the variable that they come from."""
+    try:
+        return replace(document, **{section: replace(getattr(document, section), **values)})
+    except ValueError as error:
+        raise SettingsError(str(error).partition(": ")[2], setting=name) from None
 
 
 def _keys(document: Document, environ: Mapping[str, str]) -> dict[str, Caller]:

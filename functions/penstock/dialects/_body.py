@@ -47,11 +47,16 @@ async def read_body(exchange: Exchange, schema: type[BaseModel]) -> dict[str, An
         raise InvalidRequest("The body must be a JSON object.")
     if b"\\u00" in data:
         _refuse_controls(document, ())
+    check(document, schema)
+    return document
+
+
+def check(document: dict[str, Any], schema: type[BaseModel]) -> None:
+    """Raise ``InvalidRequest`` naming the field at fault, unless the document is as it must be."""
     try:
         schema.__pydantic_validator__.validate_python(document)
     except ValidationError as error:
         raise _worst(error, document) from None
-    return document
 
 
 def _refuse_controls(value: Any, path: Path) -> None:

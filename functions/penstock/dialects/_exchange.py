@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from penstock.core.sse import DONE, frame
 from penstock.dialects._limits import limit_headers
-from penstock.errors import RequestTooLarge, Restarting
+from penstock.errors import PenstockError, RequestTooLarge, Restarting
 from penstock.schema.request import Request
 
 if TYPE_CHECKING:
@@ -218,18 +218,30 @@ class EventStream:
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
+ErrorForm = Callable[[PenstockError], dict[str, Any]]
+
+
+def stem(path: str) -> str:
+    """The first part of a path."""
+    return path[1:].partition("/")[0]
 
 
 class LazyRouter(APIRouter):
-    """A router that makes its routes when FastAPI needs them: a function that starts for a hot route never does."""
+    """A router that makes its routes when FastAPI needs them: a function that starts for a hot route never does.
 
-    def __init__(self, **options: Any) -> None:
+    ``form`` is how errors look below the first parts of its paths, ``stems``, where it is not OpenAI's.
+    """
+
+    def __init__(self, form: ErrorForm | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.form = form
+        self.stems: set[str] = set()
         self._told: list[Callable[[], None]] = []
 
-    def add_api_route(self, *args: Any, **options: Any) -> None:
+    def add_api_route(self, path: str, *args: Any, **options: Any) -> None:
         """Take a route, to be made later."""
-        self._told.append(partial(super().add_api_route, *args, **options))
+        self.stems.add(stem(self.prefix + path))
+        self._told.append(partial(super().add_api_route, path, *args, **options))
 
     def make(self) -> None:
         """Make every route that is not made yet."""
@@ -241,8 +253,8 @@ class LazyRouter(APIRouter):
 class WireRouter(LazyRouter):
     """A router whose hot routes skip FastAPI: it documents them, ``app`` hands them their exchange as it comes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, form: ErrorForm | None = None, **options: Any) -> None:
+        super().__init__(form, **options)
         self.hot: dict[tuple[str, str], Handler] = {}
         self.bodies: dict[str, type[BaseModel]] = {}
 

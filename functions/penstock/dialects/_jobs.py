@@ -77,6 +77,13 @@ def retry_after(job: Job) -> tuple[bytes, bytes]:
     return b"retry-after", b"%d" % seconds
 
 
-def etag(job: Job) -> str:
-    """Names what is told of a job; it changes when the job's state does."""
-    return f'"{job.status}"'
+def told_before(job: Job, if_none_match: str | None) -> tuple[dict[str, str], bool]:
+    """The headers of what is told of a job, and whether its reader has been told already.
+
+    The ``ETag`` changes when the job's state does.
+    """
+    name, value = retry_after(job)
+    tag = f'"{job.status}"'
+    headers = {"etag": tag} | ({name.decode(): value.decode()} if job.status in OPEN else {})
+    known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
+    return headers, tag in known or "*" in known

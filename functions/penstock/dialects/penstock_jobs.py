@@ -9,7 +9,7 @@ from fastapi import Header, Response
 from penstock.core.json import to_json
 from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here, Inference
-from penstock.dialects._jobs import etag, result_of, retry_after, shown
+from penstock.dialects._jobs import result_of, shown, told_before
 from penstock.schema.job import OPEN
 
 router = LazyRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -24,12 +24,8 @@ async def read_job(
     With ``If-None-Match`` the answer is 304 while nothing has changed. A job is private to the key that made it.
     """
     job = await house.jobs.find(job_id, caller)
-    name, value = retry_after(job)
-    headers = {"etag": etag(job)}
-    if job.status in OPEN:
-        headers[name.decode()] = value.decode()
-    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
-    if headers["etag"] in known or "*" in known:
+    headers, known = told_before(job, if_none_match)
+    if known:
         return Response(status_code=304, headers=headers)
     if job.status in OPEN:
         return Response(to_json(shown(job)), 202, headers, "application/json")

@@ -22,6 +22,8 @@ _MODELS = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginn
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
 _DEAREST = 1_000
+_ORIGIN = re.compile(r"\*|https?://[^/\s?#@]+")
+_ORIGINS = "origins such as https://app.example, or *"
 _VALUE = re.compile(r"[ -~\xa0-\xff]*")
 
 
@@ -254,19 +256,44 @@ class HealthCheck:
 @dataclass(frozen=True, slots=True)
 class JobSection:
     """Jobs: results are kept for ``retention`` seconds; a try may take ``timeout``, and so many ``attempts`` are made.
-    A server runs ``concurrency`` of them at once.
+    All tries of one together may take ``time_limit``. A server runs ``concurrency`` of them at once.
     """
 
     retention: float = 86_400.0
     timeout: float = 840.0
     attempts: int = 5
     concurrency: int = 8
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         _require("retention", 60 <= self.retention <= 90 * 86_400, "from 60 seconds to 90 days (7776000)")
         _require("timeout", 1 <= self.timeout <= 86_400, "from 1 to 86400 seconds")
         _require("attempts", 1 <= self.attempts <= 100, "from 1 to 100")
         _require("concurrency", 0 <= self.concurrency <= 1000, "from 0 to 1000")
+        limit = self.time_limit
+        _require("time_limit", limit is None or 1 <= limit <= 86_400, "from 1 to 86400 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSection:
+    """What ``POST /generate`` takes where its request says nothing: the ``model`` (the first there is, if none is named
+    here either), and bounds of the answer. ``key_in_url`` lets ``/stream/{id}`` be asked with ``?api_key=``, which
+    pages of ``allowed_origins`` may do; ``*`` is any.
+    """
+
+    model: str | None = None
+    max_tokens: int = 512
+    temperature: float = 0.7
+    key_in_url: bool = True
+    allowed_origins: list[str] = field(default_factory=lambda: ["*"])
+
+    def __post_init__(self) -> None:
+        _require(
+            "model", self.model is None or bool(MODEL_NAME.fullmatch(self.model)), _MODELS.replace("names", "a name")
+        )
+        _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
+        _require("temperature", 0 <= self.temperature <= 2, "from 0 to 2")
+        _require("allowed_origins", all(map(_ORIGIN.fullmatch, self.allowed_origins)), _ORIGINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +351,7 @@ class Document:
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     health_check: HealthCheck = HealthCheck()
     jobs: JobSection = JobSection()
+    tasks: TaskSection = field(default_factory=TaskSection)
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -20,12 +20,13 @@ class Job:
 
     ``lease_until`` and ``runner`` say who runs it now; a lease that has run out may be taken over. ``attempts`` counts
     the runners that began it, ``failures`` those that said how they failed: one that died said nothing. ``claims``
-    counts every claim and is never counted down: it tells one run of a job from the next. ``started_at`` is the time of
-    the last. ``error`` is the failure of a job that failed, as ``core/jobs/failure`` writes it. ``due_at`` is when
-    somebody must be told of an open job again. ``streamed`` says that its tokens are kept as they come, ``digest`` is
-    the body's SHA-256 where a repeat of its submission must be told from another one. One that is ``parked`` waits for
-    its ``model``: for a worker that asks for jobs, or for room. With ``notify`` webhooks are to be told of its end, and
-    it stays due until they are. An ended job has no ``body`` any more; what has expired is forgotten.
+    counts every claim and is never counted down: it tells one run of a job from the next. ``started_at`` is when a
+    runner first took it, anew after one that gave it back untried. ``error`` is the failure of a job that failed, as
+    ``core/jobs/failure`` writes it. ``due_at`` is when somebody must be told of an open job again. ``streamed`` says
+    that its tokens are kept as they come, ``digest`` is the body's SHA-256 where a repeat of its submission must be
+    told from another one. One that is ``parked`` waits for its ``model``: for a worker that asks for jobs, or for
+    room. With ``notify`` webhooks are to be told of its end, and it stays due until they are. An ended job has no
+    ``body`` any more; what has expired is forgotten.
     """
 
     id: str

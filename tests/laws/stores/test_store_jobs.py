@@ -80,6 +80,7 @@ async def test_a_job_whose_lease_ran_out_is_taken_over(store: Store) -> None:
     taken = await store.claim_job(job.id, "runner-2", now=NOW + LEASE, lease=LEASE)
     assert taken is not None
     assert (taken.runner, taken.lease_until, taken.attempts) == ("runner-2", NOW + 2 * LEASE, 2)
+    assert taken.started_at == NOW
 
 
 async def test_every_claim_counts_also_of_a_try_that_was_given_back_unbegun(store: Store) -> None:
@@ -191,9 +192,12 @@ async def test_a_released_job_is_queued_again(store: Store, failed: bool, attemp
     await store.create_job(job)
     await store.claim_job(job.id, "runner-1", now=NOW, lease=LEASE)
     assert await store.release_job(job.id, "runner-1", due_at=NOW + 7, failed=failed)
-    again = replace(job, due_at=NOW + 7, attempts=attempts, failures=failures, claims=1, started_at=NOW)
+    started_at = NOW if failed else None
+    again = replace(job, due_at=NOW + 7, attempts=attempts, failures=failures, claims=1, started_at=started_at)
     assert await store.find_job(job.id) == again
-    assert await store.claim_job(job.id, "runner-2", now=NOW + 1, lease=LEASE) is not None
+    taken = await store.claim_job(job.id, "runner-2", now=NOW + 1, lease=LEASE)
+    assert taken is not None
+    assert taken.started_at == (NOW if failed else NOW + 1)
 
 
 @pytest.mark.parametrize("state", [QUEUED, PROCESSING])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from contextlib import suppress
@@ -26,6 +27,7 @@ from penstock.errors import (
     RateLimited,
     RequestTooLarge,
     StateError,
+    TaskTimeout,
     UpstreamError,
     UpstreamRefused,
 )
@@ -105,6 +107,9 @@ class JobRunner:
             died = JobError(f"The job was begun {job.attempts - 1} times and never ended: it was given up.")
             await self._end(job, error=failure.write(died))
             return
+        if self._left(job) <= 0:
+            await self._failed(job, self._late("No time is left for another try."))
+            return
         request: Request | None = None
         try:
             request = await self._request(job)
@@ -172,7 +177,7 @@ class JobRunner:
             body=body,
             stream=False,
             caller=await self._keyring.holder(job.key_id),
-            deadline=asyncio.get_running_loop().time() + self._terms.timeout,
+            deadline=asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job)),
             size=len(document),
             admitted=True,
             keep=partial(self._keep, job),
@@ -211,12 +216,25 @@ class JobRunner:
     async def _failed(self, job: Job, error: PenstockError) -> None:
         """Try again after what may pass; else, and after so many tries, the job has failed."""
         passing = isinstance(error, UpstreamError | NoDeploymentAvailable) and not isinstance(error, UpstreamRefused)
-        if passing and job.attempts < self._terms.attempts:
+        if passing:
             pause = min(BACKOFF * 2**job.failures, LONGEST) * random.uniform(0.5, 1.0)
-            await self._give_back(job, max(pause, error.retry_after or 0.0), failed=True)
-            return
+            pause = max(pause, error.retry_after or 0.0)
+            if pause >= self._left(job):
+                error = self._late(error.public or error.message)
+            elif job.attempts < self._terms.attempts:
+                await self._give_back(job, pause, failed=True)
+                return
         ENDED.add("failed")
         await self._end(job, error=failure.write(error))
+
+    def _left(self, job: Job) -> float:
+        """Seconds that the work on the job may still take, all its tries together."""
+        if self._terms.time_limit is None or job.started_at is None:
+            return math.inf
+        return job.started_at + self._terms.time_limit - time.time()
+
+    def _late(self, why: str) -> TaskTimeout:
+        return TaskTimeout(f"The task was not done within its time limit of {self._terms.time_limit:g} seconds. {why}")
 
     async def _give_back(self, job: Job, delay: float, *, failed: bool) -> None:
         """Queue the job again: the record first, and then its message, which may be lost."""

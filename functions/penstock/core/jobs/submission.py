@@ -32,11 +32,14 @@ STREAMING = ("stream", "stream_options")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How jobs are kept and run; seconds. ``retention`` begins with a job's end, ``timeout`` with each try of it."""
+    """How jobs are kept and run; seconds. ``retention`` begins with a job's end, ``timeout`` with each try of it,
+    ``time_limit`` with the first.
+    """
 
     retention: float = 86400.0
     timeout: float = 840.0
     attempts: int = 5
+    time_limit: float | None = None
 
 
 class Submissions:

@@ -159,8 +159,8 @@ class Store(WebhookStore, Protocol):
     async def release_job(self, id: str, runner: str, *, due_at: float, failed: bool, parked: bool = False) -> bool:
         """Give a job back that one holds, as a try that ``failed`` or as one that did not begin.
 
-        It is queued again, and due at a time; one that is ``parked`` is among those that wait for their model, until it
-        is claimed. ``False`` if it ended or is another's now.
+        It is queued again, and due at a time; the work on one that did not begin starts anew. One that is ``parked`` is
+        among those that wait for their model, until it is claimed. ``False`` if it ended or is another's now.
         """
         ...
 

@@ -63,9 +63,10 @@ JOB_IS_OPEN = "#status IN (:queued, :processing)"
 JOB_IS_DUE_AS_SEEN = "due_at = :seen"
 TAKEN = (
     "REMOVE waits_for SET parked = :no, #status = :processing, runner = :runner, lease_until = :until,"
-    " due_at = :until, started_at = :now,"
+    " due_at = :until, started_at = if_not_exists(started_at, :now),"
     " attempts = attempts + :one, claims = claims + :one"
 )
+UNTRIED = "REMOVE started_at"
 RENEWED = "SET lease_until = :until, due_at = :until"
 RELEASED = (
     "SET #status = :queued, runner = :nobody, lease_until = :never, due_at = :due_at,"
@@ -137,7 +138,8 @@ class Jobs:
         values = {":queued": QUEUED, ":nobody": "", ":never": 0.0, ":due_at": due_at, ":part": _part(id)}
         counts = {":failed": int(failed), ":unbegun": int(not failed), ":parked": parked}
         held = {":runner": runner, ":processing": PROCESSING}
-        change = f"{RELEASED}, due_part = :part{WAITING if parked else ''}"
+        untried = "" if failed else UNTRIED
+        change = f"{untried} {RELEASED}, due_part = :part{WAITING if parked else ''}"
         return await self._change(id, change, JOB_IS_HELD, values | counts | held, _STATUS)
 
     async def finish_job(

@@ -50,13 +50,14 @@ _OUST = "DELETE FROM jobs WHERE id = ? AND status = ? AND claims = ? AND lease_u
 
 _CLAIM = """UPDATE jobs
     SET status = :processing, runner = :runner, lease_until = :until, due_at = :until, attempts = attempts + 1,
-        claims = claims + 1, started_at = :now, parked = 0
+        claims = claims + 1, started_at = COALESCE(started_at, :now), parked = 0
     WHERE id = :id AND (status = :queued OR (status = :processing AND lease_until <= :now))"""
 
 _HELD = "WHERE id = :id AND status = :processing AND runner = :runner"
 _RENEW = f"UPDATE jobs SET lease_until = :until, due_at = :until {_HELD}"  # noqa: S608 - constants of our own
 _RELEASE = f"""UPDATE jobs SET status = :queued, runner = '', lease_until = 0, due_at = :due_at,
-    attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked {_HELD}"""  # noqa: S608
+    attempts = attempts - :unbegun, failures = failures + :failed, parked = :parked,
+    started_at = IIF(:failed, started_at, NULL) {_HELD}"""  # noqa: S608
 _END = "status = :status, finished_at = :now, expires_at = :expires, due_at = :tell_at, body = x'', parked = 0"
 _FINISH = f"UPDATE jobs SET {_END}, result = :result, error = :error {_HELD}"  # noqa: S608
 _CANCEL = f"UPDATE jobs SET {_END} WHERE id = :id AND status IN (:queued, :processing)"  # noqa: S608
