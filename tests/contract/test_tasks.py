@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,13 @@ def test_a_prompt_is_queued_at_once(client: httpx.Client) -> None:
     }
     assert accepted.headers["location"] == f"/result/{accepted.json()['task_id']}"
     assert int(accepted.headers["retry-after"]) >= 1
+
+
+def test_a_prompt_that_is_sent_again_under_its_key_is_the_same_task(client: httpx.Client) -> None:
+    once = {"idempotency-key": f"task {time.time_ns()}".replace(" ", "-")}
+    first, again = (client.post("/generate", json={"prompt": "Hello"}, headers=once) for _ in range(2))
+    assert first.json()["task_id"] == again.json()["task_id"]
+    refused(client.post("/generate", json={"prompt": "Bye"}, headers=once), 409)
 
 
 def test_a_task_that_is_done_has_a_text_and_says_how_long_it_took(client: httpx.Client) -> None:

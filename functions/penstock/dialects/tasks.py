@@ -16,11 +16,11 @@ from penstock.dialects._body import check, read_body
 from penstock.dialects._exchange import Exchange, WireRouter
 from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import retry_after, told_before
-from penstock.dialects._openai import presented_key
+from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._task_answers import error_document, outcome_of, status_of
 from penstock.errors import InvalidRequest, ModelNotFound, NoDeploymentAvailable
 from penstock.house import House
-from penstock.schema.job import Job
+from penstock.schema.job import QUEUED, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import CHAT, Request
 from penstock.schema.wire import ChatBody, ModelName, Number, Wire
@@ -62,9 +62,9 @@ async def generate(exchange: Exchange) -> None:
         address=caller_address(exchange),
         size=exchange.size,
     )
-    job = await house.jobs.submit(request)
+    job = await house.jobs.submit(request, idempotency_key(exchange))
     await house.gateway.settled(request)
-    answer = {"status": job.status, "task_id": job.id, "message": ACCEPTED}
+    answer = {"status": job.status, "task_id": job.id, "message": ACCEPTED} if job.status == QUEUED else status_of(job)
     await exchange.json(202, to_json(answer), [(b"location", f"/result/{job.id}".encode()), retry_after(job)])
 
 
