@@ -14,6 +14,8 @@ from penstock.core.health import Prober
 from penstock.core.housekeeper import Housekeeper
 from penstock.core.jobs.bulk import ROOM, Bulk
 from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.following import Follower
+from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
@@ -47,43 +49,34 @@ def build(settings: Settings) -> House:
     telemetry.configure(document.logging.level, document.logging.format)
     client = HttpClient()
     store = build_store(settings, client)
-    configured, sources, spare = _deployments(settings)
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
-    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare, fleet=fleet)
-    ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
-    prices = Catalog(document.prices)
-    limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
-    router = _router(document, store)
-    gateway = Gateway(
-        *(registry, router, ledger, limiter, prices),
-        start=_starter(client),
-        defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
-        attempts=document.request.attempts,
-        cap=document.limits.max_tokens,
-    )
+    gateway = _gateway(settings, store, client, fleet)
     queue = build_queue(settings, client)
     objects = build_objects(settings, client)
     bulk = Bulk(objects, _room(settings))
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
     kept = document.jobs
     terms = Terms(kept.retention, kept.timeout, kept.attempts, kept.time_limit)
-    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, runner="runner-" + secrets.token_hex(6))
+    channels = Channels()
+    name = "runner-" + secrets.token_hex(6)
+    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, channels=channels, runner=name)
     return House(
         settings=settings,
         client=client,
         store=store,
         keyring=keyring,
-        registry=registry,
+        registry=gateway.registry,
         fleet=fleet,
-        ledger=ledger,
-        prices=prices,
-        limiter=limiter,
+        ledger=gateway.ledger,
+        prices=gateway.prices,
+        limiter=gateway.limiter,
         reaper=Reaper(store),
-        prober=_prober(document, registry, router),
+        prober=_prober(document, gateway.registry, gateway.router),
         gateway=gateway,
         queue=queue,
         objects=objects,
-        jobs=Submissions(store, queue, gateway, terms, bulk),
+        jobs=Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels),
+        follower=Follower(store, channels, bulk),
         repeats=Repeats(store, retention=terms.retention),
         runner=runner,
         resender=Resender(store, queue),
@@ -149,6 +142,21 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     return house, Housekeeper(house.store, house.reaper, house.resender, house.prober)
+
+
+def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
+    document = settings.document
+    configured, sources, spare = _deployments(settings)
+    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare, fleet=fleet)
+    ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
+    limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
+    return Gateway(
+        *(registry, _router(document, store), ledger, limiter, Catalog(document.prices)),
+        start=_starter(client),
+        defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
+        attempts=document.request.attempts,
+        cap=document.limits.max_tokens,
+    )
 
 
 def _beside(state_url: str) -> str:

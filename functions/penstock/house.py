@@ -8,6 +8,7 @@ from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.following import Follower
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
@@ -43,6 +44,7 @@ class House:
     queue: Queue
     objects: Objects | None
     jobs: Submissions
+    follower: Follower
     repeats: Repeats
     runner: JobRunner
     resender: Resender

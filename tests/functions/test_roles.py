@@ -203,5 +203,5 @@ async def accept(state_url: str, id: str, due_at: float | None = None) -> None:
     body = json.dumps({"model": "simulated/echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
     key = new_key(generate(), limits=Limits(tokens_per_minute=100_000))
     await store.create_key(key)
-    await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at))
+    await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at, streamed=True))
     await store.close()

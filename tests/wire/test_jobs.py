@@ -17,7 +17,7 @@ from penstock.core.routing import warming
 from penstock.schema.limit import Budget, Limits
 from tests.wire import gateway as gateways
 from tests.wire.gateway import KEY, MODEL, Gateway, Reply, eventually
-from tests.wire.upstream import HELLO, Call, Upstream, answering, completion
+from tests.wire.upstream import HELLO, Call, Upstream, answering, completion, streaming
 
 LATER = {"prefer": "respond-async"}
 PRICED = {"prices": [{"provider": "first", "input": 1, "output": 1}]}
@@ -99,7 +99,8 @@ async def test_what_is_too_large_for_a_record_is_kept_beside_it(
     assert [found.name for found in (tmp_path / "state.objects").rglob("*") if found.is_file()] == ["result-1"]
 
 
-async def test_who_asked_for_a_stream_gets_the_whole_answer(gateway: Gateway) -> None:
+async def test_who_asked_for_a_stream_gets_the_whole_answer(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script = streaming(*HELLO)
     accepted = await submit(gateway, stream=True, stream_options={"include_usage": True})
     later = await ended(gateway, accepted.headers["location"])
     assert later.json["choices"][0]["message"]["content"] == "Hello there"

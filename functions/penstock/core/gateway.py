@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from penstock.core.account import Account, Attempting
+from penstock.core.fold import fold
 from penstock.core.json import to_json
 from penstock.core.limits.estimate import NOTHING, need_of
 from penstock.core.limits.limiter import Limiter
 from penstock.core.metering import Ledger
+from penstock.core.ports import Call
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.place import Place
@@ -155,16 +157,33 @@ class Gateway:
         await self._admit(account)
         while place := await self._next(account):
             with Attempting(account, place, self.router) as call:
-                body, document = await self.registry.connection(place.deployment).complete(call)
+                if request.tell is None:
+                    body, document = await self.registry.connection(place.deployment).complete(call)
+                else:
+                    body, document = b"", await fold(self._telling(account, place, call), request.endpoint)
                 request.dropped = call.dropped
                 account.reported = read_usage(document.get("usage"))
                 if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
                     raise UpstreamProtocolError(f"{place.deployment.provider} answered 200 without an answer in it")
-                if document.get("model") != request.model:
+                if document.get("model") != request.model or not body:
                     document["model"] = request.model
                     body = to_json(document)
                 return body
         raise account.exhausted()
+
+    async def _telling(self, account: Account, place: Place, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """The batches of a stream as they come, each told in passing as the caller is to see it."""
+        request = account.request
+        assert request.tell is not None
+        relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
+        async with aclosing(self.registry.connection(place.deployment).stream(call)) as batches:
+            async for batch in batches:
+                if out := relay.see(batch):
+                    if account.first_at is None:
+                        account.first_at = time.perf_counter()
+                        request.dropped = call.dropped
+                    request.tell(out)
+                yield batch
 
     async def _admit(self, account: Account) -> None:
         """Put the places to try in order, and have every limit and budget admit the request."""
@@ -176,15 +195,15 @@ class Gateway:
         account.forlorn = not places[0].serves(time.monotonic())
         for place in self.router.passed_over(places):
             self.warming.wake(place)
-        if not (terms := self.limiter.terms(request)):
-            return
-        try:
-            account.need = need_of(request, terms, [self.prices.price(place.deployment) for place in places], self._cap)
-            account.reservation = await self.limiter.reserve(request, terms, account.need)
-        except PenstockError:
-            request.standing = request.standing or self.limiter.standing(terms)
-            raise
-        request.slotted = account.reservation.slots
+        if terms := self.limiter.terms(request):
+            prices = [self.prices.price(place.deployment) for place in places]
+            try:
+                account.need = need_of(request, terms, prices, self._cap)
+                account.reservation = await self.limiter.reserve(request, terms, account.need)
+            except PenstockError:
+                request.standing = request.standing or self.limiter.standing(terms)
+                raise
+            request.slotted = account.reservation.slots
 
     async def _next(self, account: Account) -> Place | None:
         """The place to try now, or ``None`` if there is none any more.

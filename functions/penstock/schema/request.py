@@ -38,8 +38,9 @@ class Request:
     which fields the answering engine does not know, the ``cap`` on an answer's tokens where the request names none and
     a limit needs one, how the caller's limits stand, and whether it holds a slot.
 
-    A job's request was ``admitted`` when the job was accepted: what its limits of requests say is done with. Its answer
-    is given to ``keep`` before anything is settled, which tells whether this try of the job is the one that counts. One
+    A job's request was ``admitted`` when the job was accepted: what its limits of requests say is done with. ``tell``
+    gets the batches of SSE payloads of its answer as they come; from the first on, a failure does not move on. The
+    answer is given to ``keep`` before anything is settled, which tells whether this try is the one that counts. One
     that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made.
     """
 
@@ -62,6 +63,7 @@ class Request:
     slotted: bool = False
     admitted: bool = False
     keep: Callable[[bytes], Awaitable[bool]] | None = None
+    tell: Callable[[list[bytes]], None] | None = None
     abandoned: bool = False
     reservations: int = 0
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from moto.sqs.models import sqs_backends
 
 from penstock import plugs
 from penstock.core.gateway import Gateway
-from penstock.core.jobs import resender, runner, submission
+from penstock.core.jobs import following, resender, runner, submission
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.consumer import Consumer
+from penstock.core.jobs.recording import Channels
 from penstock.core.json import to_json
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
@@ -50,6 +51,7 @@ CALLER = Caller("configured")
 PLAN = Plan(
     key=Limits(requests_per_minute=600, burst=100, tokens_per_minute=10**6, concurrency=1), key_budget=Budget(total=1.0)
 )
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2}
 PATIENCE = 20.0
 TERMS = submission.Terms(attempts=20)
 
@@ -98,13 +100,24 @@ class Provider:
         self._world = world
         self._life = life
 
+    async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
+        """An answer in parts, unless the process dies in its midst."""
+        self._world.answers += 1
+        for part in ("ans", "wer ", str(self._world.answers)):
+            self._life.step()
+            choice: dict[str, Any] = {"index": 0, "delta": {"content": part}, "finish_reason": None}
+            yield [json.dumps({"model": "m", "choices": [choice]}).encode()]
+            await asyncio.sleep(0.002)
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        yield [json.dumps({"model": "m", "choices": [choice]}).encode()]
+        yield [json.dumps({"model": "m", "choices": [], "usage": USAGE}).encode()]
+
     async def complete(self, call: Call) -> Answer:
         """A whole answer, unless the process dies while it waits for it."""
         self._life.step()
         self._world.answers += 1
-        usage = {"prompt_tokens": 7, "completion_tokens": 2}
         text = {"message": {"content": f"answer {self._world.answers}"}, "finish_reason": "stop"}
-        document = {"model": "m", "choices": [text], "usage": usage}
+        document = {"model": "m", "choices": [text], "usage": USAGE}
         return Answer(json.dumps(document).encode(), document)
 
 
@@ -123,17 +136,19 @@ class Process:
         self.ledger = Ledger(store)
         self.limiter = Limiter(store, PLAN)
         gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
-        self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk)
+        channels = Channels()
+        self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk=bulk, channels=channels)
         self.resender = resender.Resender(store, queue)
         name = f"runner-{uuid.uuid4().hex}"
-        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, bulk=bulk, runner=name)
+        keyring = Keyring(store, {})
+        self.runner = runner.JobRunner(store, queue, gateway, keyring, TERMS, bulk=bulk, channels=channels, runner=name)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
 
-    async def submit(self) -> Job:
+    async def submit(self, *, streamed: bool) -> Job:
         """Accept the one request."""
         deadline = asyncio.get_running_loop().time() + 60
         return await self.submissions.submit(
-            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), False, CALLER, deadline, size=100)
+            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), streamed, CALLER, deadline, size=100)
         )
 
     async def close(self) -> None:
@@ -146,7 +161,8 @@ class Process:
 class World:
     """State that outlives processes, and what outside observers have seen of it."""
 
-    def __init__(self, store: Store, queue: Queue, objects: Objects | None, clock: Clock) -> None:
+    def __init__(self, store: Store, queue: Queue, objects: Objects | None, clock: Clock, *, streamed: bool) -> None:
+        self.streamed = streamed
         self.store = store
         self.queue = queue
         self.objects = objects
@@ -154,6 +170,7 @@ class World:
         self.answers = 0
         self.accepted: list[Job] = []
         self.ended = 0
+        self.reading: asyncio.Task[bytes] | None = None
 
     def saw(self, call: str, answer: Any) -> None:
         """Count the ends that were written."""
@@ -170,7 +187,9 @@ class World:
         process = Process(self, life := Life(ends))
         try:
             if submit:
-                self.accepted.append(await process.submit())
+                self.accepted.append(await process.submit(streamed=self.streamed))
+                if self.streamed:
+                    self.reading = asyncio.ensure_future(self.read(self.accepted[-1]))
             await process.resender.turn()
             process.consumer.start()
             async with asyncio.timeout(PATIENCE):
@@ -181,6 +200,19 @@ class World:
         await process.close()
         self.clock.ahead += 3600 + self.clock.ahead  # every lease is over, and everything that waits is due
         return life
+
+    async def read(self, job: Job) -> bytes:
+        """What somebody in a process that lives has read of a job once it has ended, what was void left out."""
+        said: list[bytes] = []
+        async for event in following.Follower(self.store, Channels(), Bulk(self.objects, 0)).follow(job):
+            if isinstance(event, following.Began):
+                said.clear()
+            elif isinstance(event, following.Said):
+                assert event.first == len(said) + 1
+                said += event.payloads
+            else:
+                assert event.whole
+        return b"".join(json.loads(payload)["choices"][0]["delta"].get("content", "").encode() for payload in said)
 
     async def rest(self) -> None:
         """Let processes that live come until all is done."""
@@ -197,8 +229,11 @@ class World:
         return meter.spent.get("total", 0), sum(outcome.cost_nanos or 0 for outcome in outcomes), meter.slots
 
 
-async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch) -> World:
-    """A new world: all of it in SQLite files, or in DynamoDB and SQS; of a ``large`` one no document is in a record."""
+async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch, *, streamed: bool = False) -> World:
+    """A new world: all of it in SQLite files, or in DynamoDB and SQS; of a ``large`` one no document is in a record.
+
+    Its jobs are ``streamed`` or not.
+    """
     backend, _, large = backend.partition("-")
     name = uuid.uuid4().hex[:12]
     store: Store
@@ -218,8 +253,10 @@ async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch) -> World:
     clock = Clock()
     for module in (submission, resender, runner, sqlite_queue):
         patch.setattr(module, "time", clock)
+    for name in ("FIRST_LOOK", "LONGEST_LOOK", "NEXT_LOOK", "STATUS"):
+        patch.setattr(following, name, 0.02)
     objects = None
     if large:
         objects = plugs.load("objects", "file").connect(f"file://{folder}/{name}.objects", None)
         await objects.open()
-    return World(store, queue, objects, clock)
+    return World(store, queue, objects, clock, streamed=streamed)

@@ -15,6 +15,7 @@ from penstock.core.counters import Counter
 from penstock.core.gateway import Gateway
 from penstock.core.jobs import failure
 from penstock.core.jobs.bulk import Bulk
+from penstock.core.jobs.recording import Channels, Recording
 from penstock.core.jobs.submission import OVERDUE, Terms
 from penstock.core.json import parse
 from penstock.core.keys import Keyring
@@ -62,6 +63,7 @@ class JobRunner:
         terms: Terms,
         *,
         bulk: Bulk,
+        channels: Channels,
         runner: str,
     ) -> None:
         self._store = store
@@ -70,6 +72,7 @@ class JobRunner:
         self._keyring = keyring
         self._terms = terms
         self._bulk = bulk
+        self._channels = channels
         self._runner = runner
 
     async def run(self, message: str) -> None:
@@ -111,20 +114,25 @@ class JobRunner:
             await self._failed(job, self._late("No time is left for another try."))
             return
         request: Request | None = None
-        try:
-            request = await self._request(job)
-            if await self._call(job, request):
-                ENDED.add("completed")
-        except RateLimited as error:
-            await self._give_back(job, error.retry_after or BACKOFF, failed=False)
-        except StateError:
-            raise
-        except PenstockError as error:
-            await self._failed(job, error)
+        with self._recording(job) as recording:
+            try:
+                request = await self._request(job, recording)
+                if await self._call(job, request, recording):
+                    ENDED.add("completed")
+            except RateLimited as error:
+                await self._give_back(job, error.retry_after or BACKOFF, failed=False)
+            except StateError:
+                raise
+            except PenstockError as error:
+                await self._failed(job, error)
         if request is not None and not request.abandoned:
             await self._gateway.settled(request)
 
-    async def _call(self, job: Job, request: Request) -> bool:
+    def _recording(self, job: Job) -> Recording:
+        expires = time.time() + self._terms.timeout + LEASE + self._terms.retention
+        return Recording(self._store, self._channels.of(job.id), job, expires=expires)
+
+    async def _call(self, job: Job, request: Request, recording: Recording) -> bool:
         """Have the gateway answer while the lease is renewed; ``False`` if the job was taken away meanwhile."""
         working = asyncio.ensure_future(self._gateway.complete(request))
         renewing = asyncio.ensure_future(self._renew(job, request, working))
@@ -138,6 +146,8 @@ class JobRunner:
             raise
         finally:
             renewing.cancel()
+        if working.cancelled() or working.exception() is not None:
+            await recording.give_up()
         if working.cancelled():
             return False
         working.result()
@@ -147,7 +157,7 @@ class JobRunner:
         """Renew the lease until the work is over; stop the work once the job is not ours to run any more."""
         until = time.monotonic() + LEASE
         while True:
-            await asyncio.sleep(RENEWED)
+            await self._channels.of(job.id).stopped(RENEWED)
             try:
                 began = time.monotonic()
                 if await self._store.renew_job(job.id, self._runner, now=time.time(), lease=LEASE):
@@ -163,7 +173,7 @@ class JobRunner:
             working.cancel()
             return
 
-    async def _request(self, job: Job) -> Request:
+    async def _request(self, job: Job, recording: Recording) -> Request:
         document = await self._bulk.whole(job.body)
         try:
             body: Any = parse(document)
@@ -175,16 +185,18 @@ class JobRunner:
             endpoint=job.endpoint,
             model=model,
             body=body,
-            stream=False,
+            stream=job.streamed,
             caller=await self._keyring.holder(job.key_id),
             deadline=asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job)),
             size=len(document),
             admitted=True,
-            keep=partial(self._keep, job),
+            keep=partial(self._keep, job, recording),
+            tell=recording.say if job.streamed else None,
         )
 
-    async def _keep(self, job: Job, answer: bytes) -> bool:
+    async def _keep(self, job: Job, recording: Recording, answer: bytes) -> bool:
         """Write the result; ``False`` if the job is another runner's now, who settles what it cost."""
+        await recording.end()
         try:
             kept = await self._end(job, result=answer)
         except RequestTooLarge as error:

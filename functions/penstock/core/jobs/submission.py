@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from penstock.core.gateway import Gateway
 from penstock.core.jobs.bulk import Bulk
+from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import digest_of, named
 from penstock.core.json import write
 from penstock.core.ports import Queue, Store
@@ -27,7 +28,6 @@ WAITING = 14 * 86400.0
 """Seconds for which a job may wait for a runner, as long as SQS keeps a message."""
 FIRST_LOOK, LONGEST_LOOK = 0.05, 1.0
 """Seconds between two looks at a job that a caller waits for: they grow, for each is a read."""
-STREAMING = ("stream", "stream_options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,15 @@ class Terms:
 class Submissions:
     """The callers' side of jobs."""
 
-    def __init__(self, store: Store, queue: Queue, gateway: Gateway, terms: Terms, bulk: Bulk) -> None:
+    def __init__(
+        self, store: Store, queue: Queue, gateway: Gateway, terms: Terms, *, bulk: Bulk, channels: Channels
+    ) -> None:
         self._store = store
         self._queue = queue
         self._gateway = gateway
         self._terms = terms
         self._bulk = bulk
+        self._channels = channels
 
     async def submit(self, request: Request, key: str | None = None) -> Job:
         """Accept a request as a job: once this returns, the job ends, whatever dies.
@@ -80,19 +83,19 @@ class Submissions:
 
     def _job(self, request: Request, key: str | None) -> Job:
         now = time.time()
-        body = {name: value for name, value in request.body.items() if name not in STREAMING}
         who = request.caller.key_id
         return Job(
             id=f"job_{int(now * 1000):012x}{secrets.token_hex(8)}" if key is None else named("job", who, key),
             key_id=who,
             endpoint=request.endpoint,
-            body=write(body),
+            body=write(request.body),
             created_at=now,
             priority=request.caller.priority,
             due_at=now + OVERDUE,
             expires_at=now + WAITING,
             model=request.model,
             digest="" if key is None else digest_of(request),
+            streamed=request.stream,
         )
 
     async def _earlier(self, job: Job) -> Job | None:
@@ -135,6 +138,7 @@ class Submissions:
         job = await self._own(id, caller)
         now = time.time()
         if job.status in OPEN and await self._store.cancel_job(job.id, now=now, expires=now + self._terms.retention):
+            self._channels.of(job.id).stop()
             await self._bulk.forget(job.body)
         return await self.find(id, caller)
 

@@ -205,8 +205,22 @@ class Store(WebhookStore, Protocol):
         """Make a job that has ended due no more, for its end was told; ``False`` if it is open or was not due."""
         ...
 
+    async def append_chunks(
+        self, job_id: str, run: int, first: int, payloads: Sequence[bytes], *, expires: float
+    ) -> None:
+        """Keep payloads of one run of a job, numbered from ``first``; a repeat changes nothing.
+
+        Each run has numbers of its own, from 1: who was succeeded writes beside its successor. Payloads hold no line
+        breaks. Raises ``RequestTooLarge`` if the store cannot hold them.
+        """
+        ...
+
+    async def read_chunks(self, job_id: str, run: int, *, after: int) -> list[bytes]:
+        """Payloads of one run from number ``after`` + 1 on, without a gap: none only if there are none."""
+        ...
+
     async def prune_jobs(self, now: float) -> int:
-        """Forget jobs that have expired; answers how many (0 where the backend's own TTL does it)."""
+        """Forget jobs that have expired, and what they said; answers how many jobs (0 where a TTL does it)."""
         ...
 
     async def create_file(self, file: File) -> None:

@@ -11,6 +11,7 @@ from penstock.errors import SettingsError
 from penstock.stores.dynamodb import (
     acts,
     batches,
+    chunks,
     deliveries,
     files,
     jobs,
@@ -32,6 +33,7 @@ TABLES = {
     "outcomes": outcomes.TABLE,
     "registry": registry.TABLE,
     "jobs": jobs.TABLE,
+    "chunks": chunks.TABLE,
     "acts": acts.TABLE,
     "limits": limits.TABLE,
     "workers": workers.TABLE,
@@ -54,6 +56,7 @@ class DynamoStore(
     outcomes.Outcomes,
     registry.Registries,
     jobs.Jobs,
+    chunks.Chunks,
     acts.Acts,
     limits.Limits,
     workers.Workers,

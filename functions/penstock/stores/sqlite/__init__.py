@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.stores.sqlite import (
     acts,
     batches,
+    chunks,
     deliveries,
     files,
     jobs,
@@ -33,6 +34,7 @@ class SqliteStore(
     outcomes.Outcomes,
     registry.Registries,
     jobs.Jobs,
+    chunks.Chunks,
     acts.Acts,
     limits.Limits,
     workers.Workers,
@@ -65,6 +67,20 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
 
     Raises ``SettingsError`` if the URL names no file.
     """
-    parts = (keys, outcomes, registry, jobs, acts, limits, workers, notices, webhooks, deliveries, files, batches)
+    parts = (
+        keys,
+        outcomes,
+        registry,
+        jobs,
+        chunks,
+        acts,
+        limits,
+        workers,
+        notices,
+        webhooks,
+        deliveries,
+        files,
+        batches,
+    )
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))

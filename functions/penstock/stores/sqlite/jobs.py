@@ -69,6 +69,7 @@ _POSTPONE = "UPDATE jobs SET due_at = :due_at WHERE id = :id AND due_at = :seen"
 _TOLD = """UPDATE jobs SET due_at = NULL, notify = 0
     WHERE id = :id AND due_at IS NOT NULL AND status NOT IN (:queued, :processing)"""
 _FORGET = "DELETE FROM jobs WHERE expires_at <= ? AND (due_at IS NULL OR status IN (?, ?))"
+_FORGET_CHUNKS = "DELETE FROM chunks WHERE expires_at <= ?"
 
 
 class Jobs:
@@ -179,4 +180,5 @@ def _update(sql: sqlite3.Connection, statement: str, values: dict[str, Any]) -> 
 
 
 def _forget(sql: sqlite3.Connection, now: float) -> int:
+    sql.execute(_FORGET_CHUNKS, (now,))
     return sql.execute(_FORGET, (now, *OPEN)).rowcount
