@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
 from penstock.core.jobs.submission import Submissions, Terms
+from penstock.core.jobs.usher import Usher
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
@@ -55,11 +55,9 @@ def build(settings: Settings) -> House:
     objects = build_objects(settings, client)
     bulk = Bulk(objects, _room(settings))
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
-    kept = document.jobs
-    terms = Terms(kept.retention, kept.timeout, kept.attempts, kept.time_limit)
-    channels = Channels()
-    name = "runner-" + secrets.token_hex(6)
-    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, channels=channels, runner=name)
+    terms, channels = _terms(document), Channels()
+    usher = Usher(store, queue, _rooms(document))
+    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, channels=channels, usher=usher)
     return House(
         settings=settings,
         client=client,
@@ -81,6 +79,7 @@ def build(settings: Settings) -> House:
         runner=runner,
         resender=Resender(store, queue),
         sweeper=Sweeper(objects, terms),
+        usher=usher,
         consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),
         key_header=document.auth.api_key_header.lower().encode(),
     )
@@ -141,7 +140,7 @@ def build_runner(settings: Settings) -> tuple[House, JobRunner]:
 def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
-    return house, Housekeeper(house.store, house.reaper, house.resender, house.prober)
+    return house, Housekeeper(house.store, house.reaper, house.resender, house.usher, house.prober)
 
 
 def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
@@ -226,11 +225,23 @@ def _plan(settings: Settings) -> Plan:
         gateway=limits.gateway,
         endpoint=limits.endpoint,
         endpoints=limits.endpoints,
+        models=limits.models,
         address=limits.address,
         key=limits.key,
         owner=limits.owner,
         owners=limits.owners,
     )
+
+
+def _terms(document: Document) -> Terms:
+    kept = document.jobs
+    return Terms(kept.retention, kept.timeout, kept.attempts, kept.time_limit)
+
+
+def _rooms(document: Document) -> dict[str, int]:
+    """How many requests of a model may be under way, where that is limited."""
+    limits = document.limits
+    return {name: each.concurrency for name, each in limits.models.items() if limits.enabled and each.concurrency}
 
 
 def _connector(client: HttpClient) -> Callable[[Deployment], Connection]:

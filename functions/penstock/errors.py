@@ -15,6 +15,7 @@
     │   ├── AnswerNotKept           409  idempotency_answer_not_kept
     │   ├── RequestTooLarge         413  request_too_large
     │   ├── RateLimited             429  rate_limited
+    │   │   └── ModelFull           429  as many requests of the model are under way as may be
     │   └── BudgetExceeded          429  insufficient_quota
     ├── UpstreamError               a provider failed; another one may do better
     │   ├── UpstreamUnavailable     502  refused connection, DNS, TLS, 5xx
@@ -149,6 +150,10 @@ class RateLimited(CallerError):
     code = "rate_limited"
     type = "rate_limit_error"
     summary = "Rate limit exceeded"
+
+
+class ModelFull(RateLimited):
+    """As many requests of the model are under way as its limit allows."""
 
 
 class BudgetExceeded(CallerError):

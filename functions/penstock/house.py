@@ -13,6 +13,7 @@ from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
 from penstock.core.jobs.submission import Submissions
+from penstock.core.jobs.usher import Usher
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
@@ -49,6 +50,7 @@ class House:
     runner: JobRunner
     resender: Resender
     sweeper: Sweeper
+    usher: Usher
     consumer: Consumer
     key_header: bytes
 
@@ -61,6 +63,7 @@ class House:
         if not self.settings.door:
             self.resender.start()
             self.sweeper.start()
+            self.usher.start()
             self.consumer.start()
             self.reaper.start()
             if self.settings.document.health_check.enabled:
@@ -71,6 +74,7 @@ class House:
         await self.consumer.close()
         await self.resender.close()
         await self.sweeper.close()
+        await self.usher.close()
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()

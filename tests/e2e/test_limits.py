@@ -25,7 +25,7 @@ PROVIDERS = """\
 auth: {api_keys: [test-key]}
 providers:
   - {name: simulated, type: simulated, models: [echo, slow], options: {ttft: 0, tokens_per_second: 0}}
-  - {name: crawling, type: simulated, models: [crawl], options: {ttft: 0, tokens_per_second: 2}}
+  - {name: crawling, type: simulated, models: [crawl, narrow], options: {ttft: 0, tokens_per_second: 2}}
   - {name: vendor, type: openai, models: [unpriced], base_url: "http://127.0.0.1:9/v1"}
 prices:
   - {provider: crawling, input: 1000, output: 1000}
@@ -33,7 +33,7 @@ prices:
 """
 LONG = "la " * 60
 """Half a minute's song at two words a second: nobody waits for its end."""
-FREE = PROVIDERS + "limits: {gateway: {}, endpoint: {}, address: {}}\n"
+FREE = PROVIDERS + "limits: {gateway: {}, endpoint: {}, address: {}, models: {narrow: {concurrency: 1}}}\n"
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,23 @@ def test_a_second_request_at_a_time_is_refused_and_an_abandoned_one_frees_its_sl
             assert refused.status_code == 429
             assert "1 requests at a time" in refused.json()["error"]["message"]
         wait_for(lambda: ask(server, key).status_code == 200, "the slot to be free", 5)
+
+
+def test_a_full_model_refuses_a_request_at_once_and_lets_a_job_wait(server: Server) -> None:
+    key = a_key(server)
+    with server.client(key) as client:
+        with client.stream("POST", "/v1/chat/completions", json=chat(LONG, model="narrow", stream=True)) as one:
+            lines = one.iter_lines()
+            next(lines)
+            refused = ask(server, a_key(server), model="narrow")
+            assert refused.status_code == 429, refused.text
+            assert refused.headers["retry-after"] == "1"
+            assert "1 requests at a time are allowed for this model" in refused.json()["error"]["message"]
+            assert ask(server, key, model="crawl", text="hi").status_code == 200, "others have room"
+            waiting = ask(server, key, model="narrow", text="hi", headers={"prefer": "respond-async"})
+            assert waiting.status_code == 202
+            assert client.get(waiting.headers["location"]).status_code == 202
+        wait_for(lambda: client.get(waiting.headers["location"]).status_code == 200, "the job to have its turn", 15)
 
 
 # money

@@ -34,6 +34,8 @@ LAMBDAS_OWN = {("queue", f"sqs:{action}") for action in ("ReceiveMessage", "Dele
 """What Lambda does in the function's name to bring it messages."""
 JOB_AGAIN = {("queue", "sqs:SendMessage")}
 """When a try of a job failed, its message is sent again."""
+FULL_MODEL = {("jobs/index", "dynamodb:Query")}
+"""When a model has a limit of its own, the jobs that wait for room in it are called."""
 MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
 """When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
@@ -110,7 +112,7 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
         assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
     assert_fits(
         *("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT),
-        LAMBDAS_OWN | JOB_AGAIN,
+        LAMBDAS_OWN | JOB_AGAIN | FULL_MODEL,
     )
 
 

@@ -6,6 +6,7 @@ import time
 
 from penstock.core.health import Prober
 from penstock.core.jobs.resender import Resender
+from penstock.core.jobs.usher import Usher
 from penstock.core.limits.reaper import Reaper
 from penstock.core.ports import Store
 
@@ -16,21 +17,24 @@ RETENTION = 93 * 86400.0
 class Housekeeper:
     """The chores that some process must do now and then; doing them twice does no harm."""
 
-    def __init__(self, store: Store, reaper: Reaper, resender: Resender, prober: Prober) -> None:
+    def __init__(self, store: Store, reaper: Reaper, resender: Resender, usher: Usher, prober: Prober) -> None:
         self._store = store
         self._reaper = reaper
         self._resender = resender
+        self._usher = usher
         self._prober = prober
 
     async def run(self) -> dict[str, int]:
         """End lost holds, tell of jobs again, look at providers, forget old outcomes; answers how many."""
         lost = await self._reaper.turn()
         resent = await self._resender.turn()
+        called = await self._usher.turn()
         looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
         return {
             "holds_ended": lost,
             "jobs_resent": resent,
+            "jobs_called": called,
             "registry_version": looked.registry.version,
             "models": len(looked.registry.cards),
             "providers_down": looked.down,

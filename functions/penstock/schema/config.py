@@ -300,15 +300,17 @@ class TaskSection:
 class LimitSection:
     """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
 
-    The numbers are those of the five documents that Penstock replaces. ``endpoints`` and ``owners`` name exceptions. A
-    key's own limits stand in the place of ``key``. With ``enabled`` off only those hold. While the store is away rates
-    are counted by each process alone (``open``), or requests refused (``closed``).
+    The numbers are those of the five documents that Penstock replaces. ``endpoints`` and ``owners`` name exceptions,
+    ``models`` by their public names those that have limits. A key's own limits stand in the place of ``key``. With
+    ``enabled`` off only those hold. While the store is away rates are counted by each process alone (``open``), or
+    requests refused (``closed``).
     """
 
     enabled: bool = True
     gateway: Limits = Limits(1000, 50)  # noqa: RUF009 - records are immutable
     endpoint: Limits = Limits(1000, 50)  # noqa: RUF009
     endpoints: dict[str, Limits] = field(default_factory=dict)
+    models: dict[str, Limits] = field(default_factory=dict)
     address: Limits = Limits(100, 50)  # noqa: RUF009
     key: Limits = Limits(60, 10)  # noqa: RUF009
     owner: Limits = NO_LIMITS
@@ -322,6 +324,7 @@ class LimitSection:
         _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
         known = (CHAT, COMPLETIONS, EMBEDDINGS, MODELS)
         _require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
+        _require("models", all(map(MODEL_NAME.fullmatch, self.models)), _MODELS)
         slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]
         _require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from moto.sqs.models import sqs_backends
 
 from penstock import plugs
 from penstock.core.gateway import Gateway
-from penstock.core.jobs import following, resender, runner, submission
+from penstock.core.jobs import following, resender, runner, submission, usher
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.recording import Channels
@@ -134,21 +135,22 @@ class Process:
         provider: Any = Provider(world, life)
         registry = ModelRegistry(store, [place], [], lambda _: provider)
         self.ledger = Ledger(store)
-        self.limiter = Limiter(store, PLAN)
+        models = {model: Limits(concurrency=slots) for model, slots in world.rooms.items()}
+        self.limiter = Limiter(store, replace(PLAN, models=models))
         gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
         channels = Channels()
         self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk=bulk, channels=channels)
         self.resender = resender.Resender(store, queue)
-        name = f"runner-{uuid.uuid4().hex}"
-        keyring = Keyring(store, {})
-        self.runner = runner.JobRunner(store, queue, gateway, keyring, TERMS, bulk=bulk, channels=channels, runner=name)
+        self.usher = usher.Usher(store, queue, world.rooms)
+        parts = {"bulk": bulk, "channels": channels, "usher": self.usher}
+        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, **parts)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
 
-    async def submit(self, *, streamed: bool) -> Job:
+    async def submit(self, caller: Caller = CALLER, *, streamed: bool = False) -> Job:
         """Accept the one request."""
         deadline = asyncio.get_running_loop().time() + 60
         return await self.submissions.submit(
-            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), streamed, CALLER, deadline, size=100)
+            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), streamed, caller, deadline, size=100)
         )
 
     async def close(self) -> None:
@@ -167,6 +169,7 @@ class World:
         self.queue = queue
         self.objects = objects
         self.clock = clock
+        self.rooms: dict[str, int] = {}
         self.answers = 0
         self.accepted: list[Job] = []
         self.ended = 0

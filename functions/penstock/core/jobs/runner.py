@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 import time
 from contextlib import suppress
 from functools import partial
@@ -17,12 +18,14 @@ from penstock.core.jobs import failure
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.recording import Channels, Recording
 from penstock.core.jobs.submission import OVERDUE, Terms
+from penstock.core.jobs.usher import Usher
 from penstock.core.json import parse
 from penstock.core.keys import Keyring
 from penstock.core.ports import Queue, Store
 from penstock.errors import (
     InvalidRequest,
     JobError,
+    ModelFull,
     NoDeploymentAvailable,
     PenstockError,
     RateLimited,
@@ -47,7 +50,7 @@ BACKOFF, LONGEST = 2.0, 300.0
 """Seconds before a try that follows a failure, doubled with each, and at most."""
 
 ENDED = Counter(
-    "penstock_jobs_tries_total", "Tries of jobs by how they ended: completed, failed, given_back.", ("result",)
+    "penstock_jobs_tries_total", "Tries of jobs by how they ended: completed, failed, given_back, parked.", ("result",)
 )
 
 
@@ -64,7 +67,7 @@ class JobRunner:
         *,
         bulk: Bulk,
         channels: Channels,
-        runner: str,
+        usher: Usher,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -73,7 +76,8 @@ class JobRunner:
         self._terms = terms
         self._bulk = bulk
         self._channels = channels
-        self._runner = runner
+        self._usher = usher
+        self._runner = f"runner-{secrets.token_hex(6)}"
 
     async def run(self, message: str) -> None:
         """Claim the job that a message of SQS points to, ``{"job_id": "…"}``, and run it.
@@ -119,6 +123,8 @@ class JobRunner:
                 request = await self._request(job, recording)
                 if await self._call(job, request, recording):
                     ENDED.add("completed")
+            except ModelFull:
+                await self._park(job)
             except RateLimited as error:
                 await self._give_back(job, error.retry_after or BACKOFF, failed=False)
             except StateError:
@@ -127,6 +133,8 @@ class JobRunner:
                 await self._failed(job, error)
         if request is not None and not request.abandoned:
             await self._gateway.settled(request)
+            with suppress(StateError):  # the usher looks by itself as well
+                await self._usher.call(job.model)
 
     def _recording(self, job: Job) -> Recording:
         expires = time.time() + self._terms.timeout + LEASE + self._terms.retention
@@ -247,6 +255,13 @@ class JobRunner:
 
     def _late(self, why: str) -> TaskTimeout:
         return TaskTimeout(f"The task was not done within its time limit of {self._terms.time_limit:g} seconds. {why}")
+
+    async def _park(self, job: Job) -> None:
+        """Have the job wait for its model; it is told again like any other, ever less often."""
+        now = time.time()
+        due_at = now + max(OVERDUE, now - job.created_at)
+        if await self._store.release_job(job.id, self._runner, due_at=due_at, failed=False, parked=True):
+            ENDED.add("parked")
 
     async def _give_back(self, job: Job, delay: float, *, failed: bool) -> None:
         """Queue the job again: the record first, and then its message, which may be lost."""

@@ -65,6 +65,7 @@ class Limiter:
         self._leases = Leases(self._settler.add)
         self._local = LocalMeters()
         self._shared: dict[str, Terms | None] = {}
+        self._models = {model: plan.of_model(model) for model in plan.models}
         self._callers: dict[str, tuple[Caller, tuple[Terms, ...]]] = {}
         self._addresses: dict[str, Terms | None] = {}
         self._refused: dict[str, tuple[int, Refusal, Terms]] = {}
@@ -72,7 +73,7 @@ class Limiter:
         self._undoing: dict[tuple[str, str], tuple[asyncio.TimerHandle, Hold]] = {}
 
     def terms(self, request: Request) -> list[Terms]:
-        """What holds for a request: of the house, its key, its owner and its address."""
+        """What holds for a request: of the house, its model, its key, its owner and its address."""
         endpoint, caller = request.endpoint, request.caller
         if endpoint not in self._shared:
             self._shared[endpoint] = self.plan.shared(endpoint)
@@ -81,8 +82,8 @@ class Limiter:
             if len(self._callers) >= CALLERS:
                 self._callers.clear()
             known = self._callers[caller.key_id] = (caller, self.plan.of_caller(caller))
-        shared, address = self._shared[endpoint], self._of_address(request.address)
-        found = [terms for terms in (shared, *known[1], address) if terms is not None]
+        shared, model = self._shared[endpoint], self._models.get(request.model)
+        found = [terms for terms in (shared, model, *known[1], self._of_address(request.address)) if terms is not None]
         if request.admitted:
             return [rest for terms in found if (rest := terms.of_the_rest())]
         return found

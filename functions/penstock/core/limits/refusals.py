@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from penstock.core.limits.terms import ADDRESS, ENDPOINT, GATEWAY, KEY, OWNER, Need, Rated, Terms
-from penstock.errors import BudgetExceeded, PenstockError, RateLimited, RequestTooLarge
+from penstock.core.limits.terms import ADDRESS, ENDPOINT, GATEWAY, KEY, MODEL, OWNER, Need, Rated, Terms
+from penstock.errors import BudgetExceeded, ModelFull, PenstockError, RateLimited, RequestTooLarge
 from penstock.schema.limit import window_ends
 from penstock.schema.meter import SECOND, SLOTS, Refusal
 from penstock.schema.price import dollars
@@ -17,6 +17,7 @@ SOON = 1.0
 WHOSE = {
     GATEWAY: "this gateway",
     ENDPOINT: "this endpoint",
+    MODEL: "this model",
     KEY: "this API key",
     OWNER: "the owner of this API key",
     ADDRESS: "your address",
@@ -57,7 +58,8 @@ def _one(refusal: Refusal, terms: Terms, need: Need) -> tuple[PenstockError, str
         return _limited(_rate_words(rate, rate in terms.tokens, need, whose), seconds), rate.scope, rate.name.split()[0]
     if refusal.what == SLOTS:
         words = f"{terms.slots} requests at a time are allowed for {whose}, and as many are under way"
-        return _limited(words, SOON), terms.scope, "concurrency"
+        kind = ModelFull if terms.scope == MODEL else RateLimited
+        return _limited(words, SOON, kind), terms.scope, "concurrency"
     period = _PERIODS[len(refusal.what)]
     ends = window_ends(refusal.what)
     renewed = f" It is renewed at {datetime.fromtimestamp(ends, UTC):%Y-%m-%dT%H:%M:%SZ}." if ends else ""
@@ -75,8 +77,8 @@ def _rate_words(rate: Rated, tokens: bool, need: Need, whose: str) -> str:
     return f"{rate.per_minute} requests a minute, {burst} of them at once, are allowed for {whose}"
 
 
-def _limited(words: str, seconds: float) -> RateLimited:
-    return RateLimited(f"Rate limit exceeded: {words}. Try again in {seconds:.3g} seconds.", retry_after=seconds)
+def _limited(words: str, seconds: float, kind: type[RateLimited] = RateLimited) -> RateLimited:
+    return kind(f"Rate limit exceeded: {words}. Try again in {seconds:.3g} seconds.", retry_after=seconds)
 
 
 def _dollars(nanos: int) -> str:

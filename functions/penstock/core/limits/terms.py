@@ -12,7 +12,7 @@ from penstock.schema.limit import MINUTE, NO_BUDGET, NO_LIMITS, Budget, Limits, 
 from penstock.schema.meter import SECOND, Claim, Draw
 
 REQUESTS, TOKENS = "requests", "tokens"
-GATEWAY, ENDPOINT, KEY, OWNER, ADDRESS = "gateway", "endpoint", "key", "owner", "address"
+GATEWAY, ENDPOINT, MODEL, KEY, OWNER, ADDRESS = "gateway", "endpoint", "model", "key", "owner", "address"
 
 LEASE = SECOND
 """The longest that a block of permits may be spent after it was granted, in nanoseconds."""
@@ -124,6 +124,7 @@ class Plan:
     gateway: Limits = NO_LIMITS
     endpoint: Limits = NO_LIMITS
     endpoints: Mapping[str, Limits] = field(default_factory=dict)
+    models: Mapping[str, Limits] = field(default_factory=dict)
     address: Limits = NO_LIMITS
     key: Limits = NO_LIMITS
     owner: Limits = NO_LIMITS
@@ -142,6 +143,11 @@ class Plan:
         two, other = self._leased(_rates(own, f"{REQUESTS} {endpoint}", f"{TOKENS} {endpoint}", ENDPOINT), slots)
         rates = one[0] + two[0], one[1] + two[1]
         return self._terms(GATEWAY, GATEWAY, rates, min(lease, other), slots=slots, block=endpoint)
+
+    def of_model(self, model: str) -> Terms | None:
+        """What holds for all requests of a model, by its public name."""
+        limits = self.models.get(model)
+        return None if limits is None else self._of(MODEL, model_meter(model), limits, NO_BUDGET)
 
     def of_caller(self, caller: Caller) -> tuple[Terms, ...]:
         """What holds for the caller's key and its owner."""
@@ -189,6 +195,11 @@ class Plan:
             return None
         leased = bool(lease) and (self.long_lived or not (tokens or money))
         return Terms(scope, meter, f"{meter} {block}", requests, tokens, slots, money, leased, lease)
+
+
+def model_meter(model: str) -> str:
+    """The name of a model's meter."""
+    return f"{MODEL}#{model}"
 
 
 def _neighbourhood(address: str) -> str:

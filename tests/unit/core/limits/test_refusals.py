@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstock.core.limits.refusals import SOON, explain
-from penstock.core.limits.terms import Need, Terms
-from penstock.errors import BudgetExceeded, PenstockError, RateLimited
+from penstock.core.limits.terms import Need, Plan, Terms
+from penstock.errors import BudgetExceeded, ModelFull, PenstockError, RateLimited
 from penstock.schema.limit import Budget, Limits
 from penstock.schema.meter import SECOND, SLOTS, Refusal
 from tests.unit.core.limits.meters import key_terms
@@ -39,6 +39,15 @@ def test_slots_say_how_many_there_are_and_to_come_again_soon() -> None:
     error, _, kind = told((SLOTS, None, 0))
     assert error.message.startswith("Rate limit exceeded: 4 requests at a time are allowed for this API key")
     assert (error.retry_after, kind) == (SOON, "concurrency")
+
+
+def test_a_full_model_is_told_apart() -> None:
+    terms = Plan(models={"m": Limits(concurrency=4)}).of_model("m")
+    assert terms is not None
+    error, scope, _ = explain([Refusal("model#m", SLOTS, None, 0)], [terms], NEED)
+    assert isinstance(error, ModelFull)
+    assert error.message.startswith("Rate limit exceeded: 4 requests at a time are allowed for this model")
+    assert (error.status, error.retry_after, scope) == (429, SOON, "model")
 
 
 def test_a_budget_says_what_is_left_and_when_it_is_renewed() -> None:
