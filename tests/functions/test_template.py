@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from penstock.core.jobs.submission import WAITING
 from penstock.schema.batch import LINE_KEPT
 from penstock.stores import dynamodb
-from tests.functions import template
+from tests.functions import sam, template
 
 STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")}
 BUFFERED = {
@@ -158,12 +156,13 @@ def test_the_bucket_is_private_and_keeps_nothing_that_was_given_up() -> None:
 
 
 @pytest.mark.timeout(300)  # the SAM CLI is installed first
-@pytest.mark.skipif(Path(sys.prefix) != template.ROOT / ".venv", reason="make's own .venv is not what runs this")
+@sam.needed
 def test_the_sam_cli_finds_nothing_wrong() -> None:
+    sam.install(sam.SAM)
     checked = subprocess.run(
         ["make", "--no-print-directory", "sam-check"],
         cwd=template.ROOT,
-        env={**os.environ, "MAKEFLAGS": ""},
+        env=sam.ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

@@ -18,17 +18,20 @@ from penstock.outbound import HttpClient
 from tests.laws.queues.amazon import make_queue
 
 ROOT = Path(__file__).parents[3]
+ENDPOINT = os.environ.get("PENSTOCK_TEST_SQS_ENDPOINT", "")
 TRIES = 5
 """Deliveries after which a message is put aside: SQLite's own number, and in the redrive policy of SQS queues here."""
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Callable[[], str]]:
-    """The address of moto's SQS, started when somebody first asks."""
+    """The address of moto's SQS, started when somebody first asks; or of another, at ``PENSTOCK_TEST_SQS_ENDPOINT``."""
     started: list[subprocess.Popen[str]] = []
 
     @cache
     def address() -> str:
+        if ENDPOINT:
+            return ENDPOINT
         command = [sys.executable, "-m", "tests.laws.stores.moto_server", "sqs"]
         started.append(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         assert started[0].stdout is not None
