@@ -173,10 +173,13 @@ class World:
         self.answers = 0
         self.accepted: list[Job] = []
         self.ended = 0
+        self.happened = asyncio.Event()
         self.reading: asyncio.Task[bytes] | None = None
 
     def saw(self, call: str, answer: Any) -> None:
         """Count the ends that were written."""
+        if call in ("finish_job", "settle"):
+            self.happened.set()
         self.ended += call == "finish_job" and answer is True
 
     async def jobs(self) -> list[Job]:
@@ -196,8 +199,11 @@ class World:
             await process.resender.turn()
             process.consumer.start()
             async with asyncio.timeout(PATIENCE):
-                while not life.dead and await self.jobs():  # noqa: ASYNC110 - what is waited for tells nobody
-                    await asyncio.sleep(0.002)
+                while not life.dead and await self.jobs():
+                    self.happened.clear()
+                    with suppress(TimeoutError):  # a look costs a double of DynamoDB more than all that happens
+                        async with asyncio.timeout(0.03):
+                            await self.happened.wait()
         except Died:
             pass
         await process.close()
