@@ -31,11 +31,12 @@ from penstock.dialects._exchange import (
     stem,
 )
 from penstock.dialects._idempotency import once
-from penstock.dialects._openai import error_document, error_headers
+from penstock.dialects._openai import error_headers
 from penstock.dialects._presented import idempotency_key
 from penstock.dialects._proxy_info import way_headers
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House
+from penstock.schema.wire_error import error_document
 
 log = logging.getLogger("penstock.app")
 

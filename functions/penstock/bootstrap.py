@@ -7,6 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock import plugs, telemetry
+from penstock.core.batches.accepting import Batches
+from penstock.core.batches.driver import Driver
+from penstock.core.batches.turns import Turns
+from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
@@ -36,6 +40,7 @@ from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES, region_in
+from penstock.schema.batch import ENDPOINT as BATCHES
 from penstock.schema.config import Document, Provider
 from penstock.schema.model import Deployment
 from penstock.settings import DEFAULT_STATE, Settings, fault
@@ -53,11 +58,18 @@ def build(settings: Settings) -> House:
     gateway = _gateway(settings, store, client, fleet)
     queue = build_queue(settings, client)
     objects = build_objects(settings, client)
-    bulk = Bulk(objects, _room(settings))
+    bulk, files = Bulk(objects, _room(settings)), Shelf(store, objects, document.files)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
     terms, channels = _terms(document), Channels()
     usher = Usher(store, queue, _rooms(document))
-    runner = JobRunner(store, queue, gateway, keyring, terms, bulk=bulk, channels=channels, usher=usher)
+    driver = Driver(store, queue, files, bulk, document.batches, longest=document.request.max_body_bytes)
+    runner = JobRunner(
+        *(store, queue, gateway, keyring, terms),
+        bulk=bulk,
+        channels=channels,
+        usher=usher,
+        errands={BATCHES: Turns(store, queue, driver).take},
+    )
     return House(
         settings=settings,
         client=client,
@@ -78,7 +90,9 @@ def build(settings: Settings) -> House:
         repeats=Repeats(store, retention=terms.retention),
         runner=runner,
         resender=Resender(store, queue),
-        sweeper=Sweeper(objects, terms),
+        files=files,
+        batches=Batches(store, queue, files),
+        sweeper=Sweeper(store, objects, files, terms),
         usher=usher,
         consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),
         key_header=document.auth.api_key_header.lower().encode(),
@@ -140,7 +154,8 @@ def build_runner(settings: Settings) -> tuple[House, JobRunner]:
 def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
-    return house, Housekeeper(house.store, house.reaper, house.resender, house.usher, house.prober)
+    first = (house.store, house.reaper, house.resender)
+    return house, Housekeeper(*first, usher=house.usher, prober=house.prober, sweeper=house.sweeper)
 
 
 def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:

@@ -13,6 +13,7 @@
     │   ├── KeyReused               409  idempotency_key_reused
     │   ├── KeyInUse                409  idempotency_key_in_use
     │   ├── AnswerNotKept           409  idempotency_answer_not_kept
+    │   ├── BatchEnded              409  batch_ended
     │   ├── RequestTooLarge         413  request_too_large
     │   ├── RateLimited             429  rate_limited
     │   │   └── ModelFull           429  as many requests of the model are under way as may be
@@ -134,6 +135,13 @@ class AnswerNotKept(CallerError):
 
     status = 409
     code = "idempotency_answer_not_kept"
+
+
+class BatchEnded(CallerError):
+    """The batch has ended, so that nothing can be done to it."""
+
+    status = 409
+    code = "batch_ended"
 
 
 class RequestTooLarge(CallerError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.core.batches.accepting import Batches
+from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
@@ -49,6 +51,8 @@ class House:
     repeats: Repeats
     runner: JobRunner
     resender: Resender
+    files: Shelf
+    batches: Batches
     sweeper: Sweeper
     usher: Usher
     consumer: Consumer

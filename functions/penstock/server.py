@@ -8,9 +8,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from penstock.core.json import to_json
-from penstock.dialects._openai import error_document
 from penstock.errors import InvalidRequest
 from penstock.schema.config import Server
+from penstock.schema.wire_error import error_document
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request's line and headers, give or take one read from the socket."""

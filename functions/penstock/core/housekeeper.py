@@ -9,6 +9,7 @@ from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.usher import Usher
 from penstock.core.limits.reaper import Reaper
 from penstock.core.ports import Store
+from penstock.core.sweeper import Sweeper
 
 RETENTION = 93 * 86400.0
 """Seconds for which outcomes are kept: GET /v1/usage tells up to 92 days."""
@@ -17,20 +18,24 @@ RETENTION = 93 * 86400.0
 class Housekeeper:
     """The chores that some process must do now and then; doing them twice does no harm."""
 
-    def __init__(self, store: Store, reaper: Reaper, resender: Resender, usher: Usher, prober: Prober) -> None:
+    def __init__(
+        self, store: Store, reaper: Reaper, resender: Resender, *, usher: Usher, prober: Prober, sweeper: Sweeper
+    ) -> None:
         self._store = store
         self._reaper = reaper
         self._resender = resender
         self._usher = usher
         self._prober = prober
+        self._sweeper = sweeper
 
     async def run(self) -> dict[str, int]:
-        """End lost holds, tell of jobs again, look at providers, forget old outcomes; answers how many."""
+        """End lost holds, tell of jobs again, look at providers, forget what is old; answers how many."""
         lost = await self._reaper.turn()
         resent = await self._resender.turn()
         called = await self._usher.turn()
         looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
+        swept = await self._sweeper.turn()
         return {
             "holds_ended": lost,
             "jobs_resent": resent,
@@ -39,4 +44,5 @@ class Housekeeper:
             "models": len(looked.registry.cards),
             "providers_down": looked.down,
             "outcomes_pruned": pruned,
+            "files_removed": swept,
         }

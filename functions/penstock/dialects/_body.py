@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
 
 from penstock.core.json import parse
 from penstock.dialects._exchange import Exchange
 from penstock.errors import InvalidRequest
-from penstock.schema.mistake import Path, mistakes, reason
+from penstock.schema.checked import at_fault, check, named, refuse_controls
+from penstock.schema.mistake import Path
 
-DEEPEST = 8
-"""Parts of a path that an error names."""
 SEARCHED = 1024 * 1024
 """Bytes of a broken body in which the field at fault is looked for."""
-_CONTROL = re.compile(r"[\0-\x07\v\x0e-\x1f]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _PLACE = re.compile(r" at line (\d+) column (\d+)$")
 _REASONS = {
@@ -46,42 +43,9 @@ async def read_body(exchange: Exchange, schema: type[BaseModel]) -> dict[str, An
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.")
     if b"\\u00" in data:
-        _refuse_controls(document, ())
+        refuse_controls(document)
     check(document, schema)
     return document
-
-
-def check(document: dict[str, Any], schema: type[BaseModel]) -> None:
-    """Raise ``InvalidRequest`` naming the field at fault, unless the document is as it must be."""
-    try:
-        schema.__pydantic_validator__.validate_python(document)
-    except ValidationError as error:
-        raise _worst(error, document) from None
-
-
-def _refuse_controls(value: Any, path: Path) -> None:
-    """Refuse control characters, all but those that JSON has a short escape for (docs/decisions/0005)."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_controls(key, path)
-            _refuse_controls(inner, (*path, key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _refuse_controls(inner, (*path, str(number)))
-    elif isinstance(value, str) and _CONTROL.search(value):
-        raise _field_error(path, "holds a control character")
-
-
-def _worst(error: ValidationError, document: dict[str, Any]) -> InvalidRequest:
-    """A missing field of the body itself, else what went deepest: of a union's branches the one that was meant."""
-
-    def weight(found: tuple[Path, ErrorDetails]) -> tuple[bool, int, bool]:
-        place, mistake = found
-        return mistake["type"] == "missing" and len(place) == 1, len(place), not mistake["type"].endswith("_type")
-
-    found = mistakes(error, document)
-    path, _ = max(found, key=weight)
-    return _field_error(path, reason(mistake for where, mistake in found if where == path))
 
 
 def _unreadable(data: bytes, error: str, encoding: str | None) -> InvalidRequest:
@@ -96,8 +60,8 @@ def _unreadable(data: bytes, error: str, encoding: str | None) -> InvalidRequest
     path = _path_at(_before(data, int(place[1]), int(place[2]))[:SEARCHED]) if place else ()
     for sign, words in _REASONS.items():
         if sign in error:
-            return _field_error(path, words)
-    return InvalidRequest(f"The body is not valid JSON: {error}.", param=_field(path))
+            return at_fault(path, words)
+    return InvalidRequest(f"The body is not valid JSON: {error}.", param=named(path))
 
 
 def _before(data: bytes, line: int, column: int) -> bytes:
@@ -126,13 +90,3 @@ def _path_at(data: bytes) -> Path:
         else:
             last = token
     return tuple(str(part) for part in path if part != "")
-
-
-def _field(path: Path) -> str | None:
-    named = path if len(path) <= DEEPEST else (*path[:DEEPEST], "...")
-    return ".".join(part[:100] for part in named).encode("utf-8", "replace").decode() or None
-
-
-def _field_error(path: Path, words: str) -> InvalidRequest:
-    field = _field(path)
-    return InvalidRequest(f"{field}: {words}." if field else f"The body {words}.", param=field)

@@ -1,12 +1,10 @@
-"""What OpenAI's routes share: reading a request, answering it, and the form of an error."""
+"""What OpenAI's routes share: reading a request and answering it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
 from contextlib import aclosing
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,20 +15,9 @@ from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handl
 from penstock.dialects._jobs import Wish, answer_later, wish_of
 from penstock.dialects._presented import presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
-from penstock.errors import BudgetExceeded, NoDeploymentAvailable, PenstockError, UpstreamRefused
+from penstock.errors import BudgetExceeded, PenstockError
 from penstock.schema.request import EMBEDDINGS, Request
-
-
-def error_document(error: PenstockError) -> dict[str, Any]:
-    """The body that official OpenAI SDKs map to their own classes, ``detail`` and ``timestamp`` for older clients."""
-    code = (error.upstream_code or error.code) if isinstance(error, UpstreamRefused) else error.code
-    message = error.public or error.message
-    inner: dict[str, Any] = {"message": message, "type": error.type, "param": error.param, "code": code}
-    if error.retry_after is not None:
-        inner["retry_after"] = error.retry_after
-    if isinstance(error, NoDeploymentAvailable) and error.attempts:
-        inner["attempts"] = list(error.attempts)
-    return {"error": inner, "detail": error.summary or message, "timestamp": time.time()}
+from penstock.schema.wire_error import error_document
 
 
 def error_headers(error: PenstockError) -> RawHeaders:

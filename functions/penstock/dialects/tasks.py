@@ -12,7 +12,7 @@ from pydantic import Field
 
 from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
-from penstock.dialects._body import check, read_body
+from penstock.dialects._body import read_body
 from penstock.dialects._exchange import Exchange, WireRouter
 from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import retry_after, told_before
@@ -20,6 +20,7 @@ from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._task_answers import error_document, outcome_of, status_of
 from penstock.errors import InvalidRequest, ModelNotFound, NoDeploymentAvailable
 from penstock.house import House
+from penstock.schema.checked import check
 from penstock.schema.job import QUEUED, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import CHAT, Request

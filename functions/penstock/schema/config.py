@@ -297,6 +297,30 @@ class TaskSection:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSection:
+    """Files: one may have ``max_bytes``, and is kept for ``retention`` seconds where its caller says nothing of it."""
+
+    max_bytes: int = 512 * 1024 * 1024
+    retention: float = 30 * 86_400.0
+
+    def __post_init__(self) -> None:
+        _require("max_bytes", 1024 <= self.max_bytes <= 2**36, "from 1024 to 68719476736 bytes (64 GiB)")
+        _require("retention", 3600 <= self.retention <= 366 * 86_400, "from an hour (3600) to a year (31622400)")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSection:
+    """Batches: one may have ``max_lines``, of which ``window`` are open at once."""
+
+    max_lines: int = 50_000
+    window: int = 256
+
+    def __post_init__(self) -> None:
+        _require("max_lines", 1 <= self.max_lines <= 10**7, "from 1 to 10000000")
+        _require("window", 1 <= self.window <= 1024, "from 1 to 1024")
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSection:
     """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
 
@@ -355,6 +379,8 @@ class Document:
     health_check: HealthCheck = HealthCheck()
     jobs: JobSection = JobSection()
     tasks: TaskSection = field(default_factory=TaskSection)
+    files: FileSection = FileSection()
+    batches: BatchSection = BatchSection()
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

@@ -8,6 +8,8 @@ FOLDER = "files"
 BATCH, BATCH_OUTPUT = "batch", "batch_output"
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 """What callers may keep a file for. Batches alone make something of it."""
+SHORTEST, LONGEST = 3600, 30 * 86_400
+"""Seconds for which callers may have a file kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,16 @@ class File:
     size: int = 0
     parts: int = 0
 
-    @property
-    def folder(self) -> str:
-        """Where its objects are."""
-        return f"{FOLDER}/{self.id}"
-
-    def part(self, number: int) -> str:
-        """The name of one of its objects."""
-        return f"{self.folder}/{number:06d}"
-
     def seen(self, now: float) -> bool:
         """Whether its key may see it."""
         return self.parts > 0 and self.expires_at > now
+
+
+def folder_of(file_id: str) -> str:
+    """Where the objects of a file are."""
+    return f"{FOLDER}/{file_id}"
+
+
+def part_of(file_id: str, number: int) -> str:
+    """The name of one object of a file."""
+    return f"{folder_of(file_id)}/{number:06d}"

@@ -8,6 +8,7 @@ import math
 import random
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ from penstock.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from penstock.schema.batch import LINE_KEPT, is_line
 from penstock.schema.job import CANCELLED, Job
 from penstock.schema.request import Request
 
@@ -54,8 +56,16 @@ ENDED = Counter(
 )
 
 
+Errand = Callable[[Job, str], Awaitable[None]]
+"""What is done with a job that is no request, by the runner of a name that has claimed it."""
+NO_ERRANDS: Mapping[str, Errand] = {}
+
+
 class JobRunner:
-    """Runs jobs under a name of its own. A try of a job may take ``terms.timeout`` seconds; so many fail at most."""
+    """Runs jobs under a name of its own. A try of a job may take ``terms.timeout`` seconds; so many fail at most.
+
+    Jobs of some endpoints are ``errands`` of the house.
+    """
 
     def __init__(
         self,
@@ -68,6 +78,7 @@ class JobRunner:
         bulk: Bulk,
         channels: Channels,
         usher: Usher,
+        errands: Mapping[str, Errand] = NO_ERRANDS,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -77,6 +88,7 @@ class JobRunner:
         self._bulk = bulk
         self._channels = channels
         self._usher = usher
+        self._errands = errands
         self._runner = f"runner-{secrets.token_hex(6)}"
 
     async def run(self, message: str) -> None:
@@ -110,6 +122,9 @@ class JobRunner:
         When this is cancelled the job is given back to whoever is next. Raises ``StateError`` when the store cannot
         answer: then its lease runs out, and it is told again.
         """
+        if (errand := self._errands.get(job.endpoint)) is not None:
+            await errand(job, self._runner)
+            return
         if job.attempts > self._terms.attempts:
             died = JobError(f"The job was begun {job.attempts - 1} times and never ended: it was given up.")
             await self._end(job, error=failure.write(died))
@@ -219,7 +234,7 @@ class JobRunner:
         until = time.monotonic() + LEASE
         while True:
             now = time.time()
-            expires = now + self._terms.retention
+            expires = now + (max(self._terms.retention, LINE_KEPT) if is_line(job.id) else self._terms.retention)
             try:
                 held = await self._bulk.kept(job.id, f"result-{job.claims}", result)  # no other runner writes there
                 ended = await self._store.finish_job(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from penstock.core.jobs import failure
-from penstock.dialects._openai import error_document
 from penstock.errors import (
     BudgetExceeded,
     JobError,
@@ -17,6 +16,7 @@ from penstock.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from penstock.schema.wire_error import error_document
 
 ATTEMPTS = ({"deployment": "a/m", "code": "upstream_busy", "seconds": 0.1},)
 

@@ -1,0 +1,1 @@
+"""Documents that callers keep, of any size: written in pieces, private to their key, forgotten in time."""
