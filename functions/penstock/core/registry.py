@@ -94,7 +94,7 @@ class ModelRegistry:
         workers = await self._workers(model, needed=found is None)
         if workers:
             return tuple(sorted((*workers, *(found or ())), key=lambda place: place.priority))
-        if found is None and workers is None and self._sources and time.monotonic() - self._asked_at > AGAIN:
+        if found is None and workers is None and self._may_look:
             await self.refresh()
             found = self._deployments.get(model)
         if found is None and workers is not None:
@@ -146,7 +146,7 @@ class ModelRegistry:
     async def offers(self, caller: Caller = ANONYMOUS) -> dict[str, list[Offer]]:
         """The places of each public model that the caller may use, best first, by the models' names."""
         await self._recent()
-        if self._sources and not self._shared.cards and time.monotonic() - self._asked_at > AGAIN:
+        if not self._shared.cards and self._may_look:
             await self.refresh()
         found = {model: list(offers) for model, offers in self._offers.items()}
         for offer in reversed(await self._fleet_offers()):
@@ -215,6 +215,12 @@ class ModelRegistry:
 
     def _refreshed(self, _: object) -> None:
         self._refreshing = None
+
+    @property
+    def _may_look(self) -> bool:
+        """Whether asking providers may find what is missing: they were asked long ago, or are just being asked."""
+        asked_long_ago = time.monotonic() - self._asked_at > AGAIN
+        return bool(self._sources) and (self._refreshing is not None or asked_long_ago)
 
     async def ask(self, provider: str | None = None) -> Registry:
         """Ask one provider, or every one, for its models because somebody wants to know, and publish what it answers.

@@ -34,9 +34,11 @@ class Listing:
         self.listed = list(models)
         self.down = False
         self.asked = 0
+        self.begun = asyncio.Event()
 
     async def models(self, deadline: float) -> list[ModelCard]:
         self.asked += 1
+        self.begun.set()
         await asyncio.sleep(0)
         if self.down:
             raise UpstreamUnavailable("nobody there")
@@ -161,6 +163,20 @@ async def test_looking_for_unknown_models_does_not_ask_providers_each_time(
 async def test_many_who_look_at_once_ask_once(registry: ModelRegistry, listing: Listing) -> None:
     await asyncio.gather(*(registry.refresh() for _ in range(20)))
     assert listing.asked == 1
+
+
+async def test_who_comes_while_others_look_waits_for_what_they_find(registry: ModelRegistry, listing: Listing) -> None:
+    first = asyncio.create_task(ids(registry, "tiny"))
+    await listing.begun.wait()
+    assert not first.done()
+    assert await ids(registry, "tiny") == await first == ["engine/tiny"]
+    assert listing.asked == 1
+
+
+async def test_who_lists_models_while_others_look_sees_them_too(registry: ModelRegistry, listing: Listing) -> None:
+    first = asyncio.create_task(registry.cards())
+    await listing.begun.wait()
+    assert [card.id for card in await registry.cards()] == [card.id for card in await first] == ["small", "tiny"]
 
 
 async def test_who_leaves_while_looking_does_not_stop_the_others(registry: ModelRegistry) -> None:
