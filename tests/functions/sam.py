@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.functions import template
 
 SAM = Path(".venv/sam/bin/sam")
 EMULATOR = Path(".venv/emulator/bin/python")
+ARCHITECTURE = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 ENVIRONMENT = {**os.environ, "MAKEFLAGS": "", "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
 
 needed = pytest.mark.skipif(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functions import adapter, doors, runtime_api, template
+from tests.functions import adapter, doors, runtime_api, sam, template
 
-ARCHITECTURE = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
 UNCHECKED_HASH = 0b01
 
 pytestmark = [
@@ -27,13 +25,12 @@ pytestmark = [
 def build(function: str, artifact: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the recipe as `sam build` does."""
     artifact.mkdir(parents=True)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    chosen = {"ARCHITECTURE": ARCHITECTURE, "PYTHON_VERSION": version, "LAMBDA_PYTHON": sys.executable, **variables}
+    here = {"ARCHITECTURE": sam.ARCHITECTURE, "PYTHON_VERSION": sam.PYTHON, "LAMBDA_PYTHON": sys.executable}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["make", f"build-{function}"],
         cwd=template.ROOT / "functions",
-        env={**os.environ, **chosen, "PATH": path, "ARTIFACTS_DIR": str(artifact), "MAKEFLAGS": ""},
+        env={**os.environ, **here, **variables, "PATH": path, "ARTIFACTS_DIR": str(artifact), "MAKEFLAGS": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -108,6 +105,8 @@ def test_the_streaming_door_runs_from_its_artifact_alone(
     program, artifact = adapter.find(), artifacts["StreamApi"]
     with runtime_api.serve() as api, doors.streaming(program, api, alone, tmp_path / "log", artifact) as door:
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
+        for path in sorted((template.ROOT / "events").glob("stream_api_*.json")):
+            assert door.invoke(doors.event(path.stem)).wait().prelude["statusCode"] < 300, path.name
 
 
 def test_without_the_right_python_the_recipe_says_what_to_do(tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def test_a_message_that_names_no_job_goes_back_to_the_queue(door: doors.Door) ->
     assert door.call(event) == {"batchItemFailures": failed}
 
 
+def test_of_a_batch_with_a_poisoned_message_that_one_goes_back(door: doors.Door, jobs: Jobs) -> None:
+    for name in ("job-0002", "job-0003"):
+        jobs.create(name, messages=[{"role": "user", "content": name}])
+    event = doors.event("job_runner_batch")
+    assert door.call(event) == {"batchItemFailures": [{"itemIdentifier": event["Records"][1]["messageId"]}]}
+    assert jobs.find("job-0002").status == jobs.find("job-0003").status == COMPLETED
+
+
 def test_one_bad_message_does_not_hold_back_the_others(door: doors.Door, jobs: Jobs) -> None:
     jobs.create("job-a", messages=[{"role": "user", "content": "one"}])
     jobs.create("job-b", EMBEDDINGS, input="two")

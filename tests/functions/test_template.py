@@ -12,7 +12,7 @@ import pytest
 from penstock.core.jobs.submission import WAITING
 from penstock.schema.batch import LINE_KEPT
 from penstock.stores import dynamodb
-from tests.functions import sam, template
+from tests.functions import doors, sam, template
 
 STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")}
 BUFFERED = {
@@ -60,6 +60,20 @@ def test_every_route_stands_on_the_page_with_its_method() -> None:
     every = [route for function in template.functions() for route in sorted(routes(function))]
     assert len(every) == len(set(every))
     assert not [route for route in every if route[0] == "ANY" or "proxy" in route[1]]
+
+
+def kind(method: str, path: str) -> tuple[str, ...]:
+    """What a route is to the event that it causes: its method, and which of its parts are parameters."""
+    return (method, *("greedy" if part.endswith("+}") else "one" for part in path.split("/") if part.startswith("{")))
+
+
+@pytest.mark.parametrize("function", ["HttpApi", "StreamApi"])
+def test_events_hold_one_of_every_kind_of_route_and_no_other(function: str) -> None:
+    door = template.functions()[function]["Handler"].partition("/")[0]
+    held = [doors.event(path.stem) for path in (template.ROOT / "events").glob(f"{door}_*.json")]
+    asked = {(event["httpMethod"], event["resource"]) for event in held}
+    assert {kind(*route) for route in routes(function)} <= {kind(*route) for route in asked}
+    assert asked - routes(function) <= {("GET", "/{proxy+}")}  # the route that does not exist
 
 
 def test_completions_are_streamed_for_up_to_15_minutes() -> None:
