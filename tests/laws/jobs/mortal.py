@@ -7,7 +7,18 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-READS = ("find_job", "due_jobs", "read_chunks", "find_key", "read_key", "read_meter", "load_registry", "list_notices")
+READS = (
+    "find_job",
+    "due_jobs",
+    "read_chunks",
+    "find_key",
+    "read_key",
+    "read_meter",
+    "find_file",
+    "find_batch",
+    "load_registry",
+    "list_notices",
+)
 """What changes nothing: to die before or after it is to die after the call before it."""
 
 
