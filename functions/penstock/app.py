@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from random import getrandbits
 from typing import Any
 
@@ -27,6 +27,7 @@ from penstock.dialects._exchange import (
     Receive,
     Scope,
     Send,
+    Teller,
     WireRouter,
     stem,
 )
@@ -52,11 +53,13 @@ class App:
         self._house: House | None = None
         self._opening = asyncio.Lock()
         self._hot: dict[tuple[str, str], Handler] = {}
+        self._tellers: list[tuple[str, str, Teller]] = []
         self._forms: dict[str, ErrorForm] = {}
         self._routers: list[APIRouter] = [plugs.load("dialects", name).router for name in plugs.names("dialects")]
         for router in self._routers:
             if isinstance(router, WireRouter):
                 self._hot |= router.hot
+                self._tellers += router.tellers
             if isinstance(router, LazyRouter) and router.form is not None:
                 self._forms |= dict.fromkeys(router.stems, router.form)
 
@@ -66,7 +69,7 @@ class App:
             await self._lifespan(receive, send)
             return
         exchange = Exchange(scope, receive, send, _request_id())
-        handler = self._hot.get((scope["method"], scope["path"]), self._cold)
+        handler = self._hot.get((scope["method"], scope["path"])) or self._teller(scope) or self._cold
         try:
             exchange.house = self._house or await self.open()
             await handler(exchange)
@@ -77,6 +80,16 @@ class App:
         except Exception:
             log.exception("a request failed in a way that nobody foresaw", extra={"request_id": exchange.request_id})
             await self._fail(exchange, PenstockError("An internal error occurred; the log tells more."))
+
+    def _teller(self, scope: Scope) -> Handler | None:
+        """What tells the stream at a path, if there is one."""
+        if scope["method"] == "GET":
+            path = scope["path"]
+            for before, after, teller in self._tellers:
+                name = path.removeprefix(before).removesuffix(after)
+                if path == before + name + after and name and "/" not in name:
+                    return partial(teller, name)
+        return None
 
     async def open(self) -> House:
         """Build and open the house, once. Raises ``SettingsError`` or ``StateError``."""

@@ -18,6 +18,7 @@ from penstock.core.housekeeper import Housekeeper
 from penstock.core.jobs.bulk import ROOM, Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
+from penstock.core.jobs.inplace import InPlace
 from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
@@ -62,14 +63,12 @@ def build(settings: Settings) -> House:
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
     terms, channels = _terms(document), Channels()
     usher = Usher(store, queue, _rooms(document))
+    shared = (store, queue, gateway, keyring, terms)
     driver = Driver(store, queue, files, bulk, document.batches, longest=document.request.max_body_bytes)
-    runner = JobRunner(
-        *(store, queue, gateway, keyring, terms),
-        bulk=bulk,
-        channels=channels,
-        usher=usher,
-        errands={BATCHES: Turns(store, queue, driver).take},
-    )
+    errands = {BATCHES: Turns(store, queue, driver).take}
+    runner = JobRunner(*shared, bulk=bulk, channels=channels, usher=usher, errands=errands)
+    consumer = Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace)
+    submissions = Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels)
     return House(
         settings=settings,
         client=client,
@@ -85,16 +84,17 @@ def build(settings: Settings) -> House:
         gateway=gateway,
         queue=queue,
         objects=objects,
-        jobs=Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels),
+        jobs=submissions,
         follower=Follower(store, channels, bulk),
         repeats=Repeats(store, retention=terms.retention),
         runner=runner,
+        inplace=InPlace(gateway, submissions, runner, consumer),
         resender=Resender(store, queue),
         files=files,
         batches=Batches(store, queue, files),
         sweeper=Sweeper(store, objects, files, terms),
         usher=usher,
-        consumer=Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace),
+        consumer=consumer,
         key_header=document.auth.api_key_header.lower().encode(),
     )
 

@@ -35,6 +35,8 @@
     │   └── StateConflict           a named condition did not hold
     ├── JobError                    500  a job ended without a result
     │   ├── JobCancelled            410  its caller cancelled it
+    │   ├── GenerationRestarted     410  what was read of its stream is void: it is written anew
+    │   ├── StreamLost              410  what its stream said is not kept any more
     │   └── TaskTimeout             504  it took longer than its time limit
     └── SettingsError               names the setting, the file and the line
 
@@ -325,6 +327,20 @@ class TaskTimeout(JobError):
     status = 504
     code = "task_timeout"
     type = "timeout_error"
+
+
+class GenerationRestarted(JobError):
+    """Who wrote the answer died while it was read, and another begins it anew."""
+
+    status = 410
+    code = "generation_restarted"
+
+
+class StreamLost(JobError):
+    """A stream cannot be told on from here; the whole answer may still be had."""
+
+    status = 410
+    code = "stream_lost"
 
 
 class SettingsError(PenstockError):

@@ -11,6 +11,7 @@ from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
+from penstock.core.jobs.inplace import InPlace
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
@@ -50,6 +51,7 @@ class House:
     follower: Follower
     repeats: Repeats
     runner: JobRunner
+    inplace: InPlace
     resender: Resender
     files: Shelf
     batches: Batches

@@ -96,10 +96,14 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
 def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     program = adapter.find()
+    asyncio.run(tell(wire.state_url, "job-0003"))
+    wire.seen.clear()
     with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
         assert b'"queued"' in door.invoke(doors.event("stream_api_chat_later")).wait().body
+        told = door.invoke(doors.event("stream_api_job_stream")).wait().body
+        assert told == b'id: 1-2\ndata: {"choices": []}\n\ndata: [DONE]\n\n'
         stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
         assert door.invoke(stranger).wait().prelude["statusCode"] == 401
     assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
@@ -206,4 +210,16 @@ async def accept(state_url: str, id: str, due_at: float | None = None) -> None:
     key = new_key(generate(), limits=Limits(tokens_per_minute=100_000))
     await store.create_key(key)
     await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at, streamed=True))
+    await store.close()
+
+
+async def tell(state_url: str, id: str) -> None:
+    """Put a job of the events' own key into the table that has ended, with all that it said."""
+    store = plugs.load("stores", "dynamodb").connect(state_url, None)
+    await store.open()
+    now = time.time()
+    await store.create_job(Job(id, "config-1", CHAT, b"{}", now, streamed=True))
+    await store.claim_job(id, "runner", now=now, lease=30)
+    await store.append_chunks(id, 1, 1, [b"{}", b'{"choices": []}', b"[DONE]"], expires=now + 60)
+    await store.finish_job(id, "runner", now=now, expires=now + 60, result=b"{}")
     await store.close()

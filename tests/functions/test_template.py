@@ -14,7 +14,7 @@ from penstock.schema.batch import LINE_KEPT
 from penstock.stores import dynamodb
 from tests.functions import doors, sam, template
 
-STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions")}
+STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/v1/jobs/{job_id}/stream")}
 BUFFERED = {
     ("GET", "/health"),
     ("GET", "/docs"),

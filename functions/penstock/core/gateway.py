@@ -204,6 +204,8 @@ class Gateway:
                 request.standing = request.standing or self.limiter.standing(terms)
                 raise
             request.slotted = account.reservation.slots
+        if request.accepted is not None:
+            await request.accepted()
 
     async def _next(self, account: Account) -> Place | None:
         """The place to try now, or ``None`` if there is none any more.

@@ -19,6 +19,11 @@ def frame(payloads: Sequence[bytes]) -> bytes:
     return b"data: " + b"\n\ndata: ".join(payloads) + b"\n\n"
 
 
+def numbered(run: int, first: int, payloads: Sequence[bytes]) -> bytes:
+    """Data payloads with their ids, ``{run}-{number}``, the first of which has the number ``first``."""
+    return b"".join(b"id: %d-%d\ndata: %b\n\n" % (run, number, each) for number, each in enumerate(payloads, first))
+
+
 class EventDecoder:
     """Bytes in, data payloads out, however the bytes are cut; CR, LF and CRLF all end a line. Blank data is no event.
 

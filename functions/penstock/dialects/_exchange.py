@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -61,6 +63,11 @@ class Exchange:
     def headers(self, name: bytes) -> list[str]:
         """Every value of a request header that may be repeated, in order."""
         return [bytes(value).decode("latin-1") for key, value in self.scope["headers"] if key == name]
+
+    def query(self, name: str) -> str | None:
+        """The first value of a parameter in the URL."""
+        found = parse_qs(self.scope["query_string"].decode("latin-1")).get(name)
+        return found[0] if found else None
 
     async def body(self) -> bytes:
         """The whole request body. Raises ``RequestTooLarge`` as soon as it is, ``ClientLeft`` if it never ends."""
@@ -175,12 +182,12 @@ class EventStream:
 
     async def send(self, payloads: Sequence[bytes]) -> None:
         """Send a batch of data payloads."""
-        await self._write(frame(payloads))
+        await self.write(frame(payloads))
 
     async def end(self, *last: bytes) -> None:
         """Send the last payloads (``[DONE]`` where none are given) and stop pinging; the response is not closed yet."""
         self.close()
-        await self._write(frame(last or (DONE,)))
+        await self.write(frame(last or (DONE,)))
 
     def close(self) -> None:
         """Stop pinging; idempotent."""
@@ -191,9 +198,10 @@ class EventStream:
     def comment(self, line: str) -> None:
         """Say a line of plain text that no client takes for an answer, without waiting until it is sent."""
         if self._pinging is None or self._pinging.done():
-            self._pinging = asyncio.ensure_future(self._write(b": %s\n\n" % line.encode()))
+            self._pinging = asyncio.ensure_future(self.write(b": %s\n\n" % line.encode()))
 
-    async def _write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
+        """Send events as they are on the wire."""
         self._spoke = asyncio.get_running_loop().time()
         exchange = self._exchange
         if not exchange.started:
@@ -218,6 +226,7 @@ class EventStream:
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
+Teller = Callable[[str, Exchange], Awaitable[None]]
 ErrorForm = Callable[[PenstockError], dict[str, Any]]
 
 
@@ -256,7 +265,28 @@ class WireRouter(LazyRouter):
     def __init__(self, form: ErrorForm | None = None, **options: Any) -> None:
         super().__init__(form, **options)
         self.hot: dict[tuple[str, str], Handler] = {}
+        self.tellers: list[tuple[str, str, Teller]] = []
         self.bodies: dict[str, type[BaseModel]] = {}
+
+    def tell(self, path: str, teller: Teller, *, summary: str) -> None:
+        """Serve ``GET path``, which has one parameter, with a teller in plain ASGI; its docstring documents it."""
+        before, name, after = re.split(r"[{}]", path)
+        self.tellers.append((self.prefix + before, after, teller))
+        parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+        async def documented() -> None:
+            raise AssertionError(f"{path} is served before FastAPI sees it")
+
+        self.add_api_route(
+            path,
+            documented,
+            methods=["GET"],
+            summary=summary,
+            description=teller.__doc__,
+            operation_id=teller.__name__,
+            openapi_extra={"parameters": [parameter]},
+            response_model=None,
+        )
 
     def wire(self, path: str, handler: Handler, *, body: type[BaseModel], summary: str) -> None:
         """Serve ``POST path`` with a handler in plain ASGI, and document it with the model of its body."""

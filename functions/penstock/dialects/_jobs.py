@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from penstock.errors import JobCancelled
 from penstock.schema.job import CANCELLED, FAILED, OPEN, Job
 from penstock.schema.request import Request
 
-ASYNC = "respond-async"
+ASYNC, RESUMABLE = "respond-async", "resumable"
 LONGEST_WAIT = 25.0
 """Seconds that a Lambda function waits for a job at most: API Gateway gives up after 29."""
 LONGEST_RETRY = 30
@@ -27,12 +27,17 @@ class Wish(NamedTuple):
     wait: float = 0.0
 
 
-def wish_of(prefer: Sequence[str]) -> Wish | None:
-    """What the values of ``Prefer`` wish for; ``None`` unless they say ``respond-async``."""
+def preferences(prefer: Sequence[str]) -> dict[str, str]:
+    """What the values of ``Prefer`` say."""
     said: dict[str, str] = {}
     for preference in ",".join(prefer).split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         said.setdefault(name.strip().lower(), value.strip().strip('"'))  # of one said twice the first counts
+    return said
+
+
+def wish_of(said: Mapping[str, str]) -> Wish | None:
+    """The wish among preferences; ``None`` unless they say ``respond-async``."""
     if ASYNC not in said:
         return None
     wait = said.get("wait", "")

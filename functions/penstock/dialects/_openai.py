@@ -1,4 +1,4 @@
-"""What OpenAI's routes share: reading a request and answering it."""
+"""What OpenAI's routes share: reading a request, and answering it whole, as a stream, or as a job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import aclosing
 
 from pydantic import BaseModel
 
-from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
-from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch, stopping
-from penstock.dialects._jobs import Wish, answer_later, wish_of
+from penstock.dialects._ending import ending
+from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch
+from penstock.dialects._following import answer_resumably
+from penstock.dialects._jobs import RESUMABLE, Wish, answer_later, preferences, wish_of
 from penstock.dialects._presented import presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.errors import BudgetExceeded, PenstockError
@@ -50,14 +51,19 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             address=caller_address(exchange),
             size=exchange.size,
         )
-        wish = wish_of(prefer) if (prefer := exchange.headers(b"prefer")) else None
+        said = preferences(prefer) if (prefer := exchange.headers(b"prefer")) else {}
+        wish = wish_of(said)
         if wish is not None or (house.gateway.defers and not request.stream and await house.gateway.sleeps(request)):
             await answer_later(exchange, request, wish or Wish())
+            return
+        last = LastChunk(request, began) if bounds.proxy_info and request.stream else None
+        if RESUMABLE in said and request.stream:
+            await answer_resumably(exchange, request, last)
             return
         try:
             with exchange.watched() as watch:
                 if request.stream:
-                    await _stream(exchange, request, watch, LastChunk(request, began) if bounds.proxy_info else None)
+                    await _stream(exchange, request, watch, last)
                 else:
                     answer = await house.gateway.complete(request)
                     await house.gateway.settled(request)
@@ -75,21 +81,8 @@ async def _stream(exchange: Exchange, request: Request, watch: Watch, last: Last
     house = exchange.house
     events = EventStream(exchange, house.settings.document.request.ping_interval, lambda: way_headers(request))
     request.comment = events.comment
-    try:
-        async with aclosing(house.gateway.stream(request)) as batches:
-            async for batch in batches:
-                await events.send(last.see(batch) if last else batch)
-        await events.end()
-    except PenstockError as error:
-        if not exchange.started:
-            raise
-        await events.end(to_json(error_document(error)))
-    except asyncio.CancelledError:
-        if exchange.started and not watch.gone:  # the server is being stopped: no stream ends in silence
-            await events.end(to_json(error_document(stopping())))
-            await exchange.write(b"", more=False)
-        raise
-    finally:
-        events.close()
+    async with ending(exchange, watch, events, error_document), aclosing(house.gateway.stream(request)) as batches:
+        async for batch in batches:
+            await events.send(last.see(batch) if last else batch)
     await house.gateway.settled(request)
     await exchange.write(b"", more=False)

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import Header, Response
 
 from penstock.core.json import to_json
-from penstock.dialects._exchange import LazyRouter
+from penstock.dialects._exchange import Exchange, WireRouter
+from penstock.dialects._following import follow_job
 from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import result_of, shown, told_before
+from penstock.dialects._presented import presented_key
 from penstock.schema.job import OPEN
 
-router = LazyRouter(prefix="/v1/jobs", tags=["jobs"])
+router = WireRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("/{job_id}", summary="The answer of a job, once it has one", response_model=None)
@@ -30,6 +32,19 @@ async def read_job(
     if job.status in OPEN:
         return Response(to_json(shown(job)), 202, headers, "application/json")
     return Response(result_of(job), 200, headers, "application/json")
+
+
+async def stream_job(job_id: str, exchange: Exchange) -> None:
+    """What a job says, as it says it, each event with its id.
+
+    With ``Last-Event-ID``, or ``last_event_id`` in the URL, from the event after that one. Of a job that was not
+    streamed, or whose events are not kept any more, the whole answer is one event.
+    """
+    caller = await exchange.house.keyring.authenticate(presented_key(exchange))
+    await follow_job(exchange, await exchange.house.jobs.find(job_id, caller))
+
+
+router.tell("/{job_id}/stream", stream_job, summary="The answer of a job as a stream, from any event on")
 
 
 @router.delete("/{job_id}", summary="Cancel a job")

@@ -41,7 +41,8 @@ class Request:
     A job's request was ``admitted`` when the job was accepted: what its limits of requests say is done with. ``tell``
     gets the batches of SSE payloads of its answer as they come; from the first on, a failure does not move on. The
     answer is given to ``keep`` before anything is settled, which tells whether this try is the one that counts. One
-    that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made.
+    that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made. One
+    that becomes a job where it is served has ``accepted``, which writes the job: awaited before anybody is called.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Request:
     admitted: bool = False
     keep: Callable[[bytes], Awaitable[bool]] | None = None
     tell: Callable[[list[bytes]], None] | None = None
+    accepted: Callable[[], Awaitable[None]] | None = None
     abandoned: bool = False
     reservations: int = 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from penstock.core.jobs.runner import JobRunner
 from penstock.core.ports import Message, Queue
@@ -64,24 +66,25 @@ class Consumer:
             if not messages:
                 self._room.release()
             for message in messages:
-                task = asyncio.ensure_future(self._handle(message))
+                task = asyncio.ensure_future(_guarded(message.job_id, self._handle(message)))
                 self._running.add(task)
                 task.add_done_callback(self._handled)
+
+    def adopt(self, job_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a job that no message told of, beside the others; it is to be ended with them."""
+        task = asyncio.ensure_future(_guarded(job_id, work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     def _handled(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._room.release()
 
     async def _handle(self, message: Message) -> None:
-        """Run one message's job; whatever happens to it, others go on."""
-        try:
-            job = await self._claim(message)
-            if job is not None:
-                await self._runner.work(job)
-        except StateError as error:
-            log.warning("a job is run later: %s", error, extra={"job_id": message.job_id})
-        except Exception:  # its lease runs out, and it is told again until it has been begun too often
-            log.exception("a job failed in a way that nobody foresaw", extra={"job_id": message.job_id})
+        job = await self._claim(message)
+        if job is not None:
+            await self._runner.work(job)
 
     async def _claim(self, message: Message) -> Job | None:
         """Take the job, and then its message off the queue: from now on the job's own lease sees to it."""
@@ -98,3 +101,13 @@ class Consumer:
         with suppress(StateError):
             await self._queue.done(message)
         return job
+
+
+async def _guarded(job_id: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run one job; whatever happens to it, others go on."""
+    try:
+        await work
+    except StateError as error:
+        log.warning("a job is run later: %s", error, extra={"job_id": job_id})
+    except Exception:  # its lease runs out, and it is told again until it has been begun too often
+        log.exception("a job failed in a way that nobody foresaw", extra={"job_id": job_id})

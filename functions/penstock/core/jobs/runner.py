@@ -40,6 +40,8 @@ from penstock.schema.batch import LINE_KEPT, is_line
 from penstock.schema.job import CANCELLED, Job
 from penstock.schema.request import Request
 
+See = Callable[[list[bytes]], list[bytes]]
+
 log = logging.getLogger("penstock.jobs")
 
 LEASE = 30.0
@@ -89,7 +91,7 @@ class JobRunner:
         self._channels = channels
         self._usher = usher
         self._errands = errands
-        self._runner = f"runner-{secrets.token_hex(6)}"
+        self.name = f"runner-{secrets.token_hex(6)}"
 
     async def run(self, message: str) -> None:
         """Claim the job that a message of SQS points to, ``{"job_id": "…"}``, and run it.
@@ -111,7 +113,7 @@ class JobRunner:
 
         Where another dies with it, the job is due again when its lease is over: this message is needed no more.
         """
-        job = await self._store.claim_job(job_id, self._runner, now=time.time(), lease=LEASE)
+        job = await self._store.claim_job(job_id, self.name, now=time.time(), lease=LEASE)
         if job is None and await self._store.find_job(job_id) is None:
             raise JobError(f"there is no job {job_id}")
         return job
@@ -123,7 +125,7 @@ class JobRunner:
         answer: then its lease runs out, and it is told again.
         """
         if (errand := self._errands.get(job.endpoint)) is not None:
-            await errand(job, self._runner)
+            await errand(job, self.name)
             return
         if job.attempts > self._terms.attempts:
             died = JobError(f"The job was begun {job.attempts - 1} times and never ended: it was given up.")
@@ -146,7 +148,33 @@ class JobRunner:
                 raise
             except PenstockError as error:
                 await self._failed(job, error)
-        if request is not None and not request.abandoned:
+        if request is not None:
+            await self._after(job, request)
+
+    async def serve(self, job: Job, request: Request, see: See | None = None) -> None:
+        """Run a request that its caller waits for as a job, which this runner holds once ``request.accepted`` is done.
+
+        ``see`` may change the payloads of its stream. A failure ends it at once: its caller may well try again. What
+        fails before the job is accepted is raised.
+        """
+        request.id, request.admitted = _try(job), True
+        request.deadline = asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job))
+        with self._recording(job) as recording:
+            request.keep = partial(self._keep, job, recording)
+            if job.streamed:
+                request.tell = recording.say if see is None else lambda payloads: recording.say(see(payloads))
+            try:
+                if await self._call(job, request, recording):
+                    ENDED.add("completed")
+            except PenstockError as error:
+                if request.accepted is not None or isinstance(error, StateError):
+                    raise
+                ENDED.add("failed")
+                await self._end(job, error=failure.write(error))
+        await self._after(job, request)
+
+    async def _after(self, job: Job, request: Request) -> None:
+        if not request.abandoned:
             await self._gateway.settled(request)
             with suppress(StateError):  # the usher looks by itself as well
                 await self._usher.call(job.model)
@@ -162,10 +190,11 @@ class JobRunner:
         try:
             await asyncio.wait({working})
         except asyncio.CancelledError:  # this runner is being stopped, and somebody else shall do it
-            request.abandoned = True
+            request.abandoned = request.accepted is None
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            await self._give_back(job, 0.0, failed=False)
+            if request.abandoned:
+                await self._give_back(job, 0.0, failed=False)
             raise
         finally:
             renewing.cancel()
@@ -181,9 +210,11 @@ class JobRunner:
         until = time.monotonic() + LEASE
         while True:
             await self._channels.of(job.id).stopped(RENEWED)
+            if request.accepted is not None:
+                continue
             try:
                 began = time.monotonic()
-                if await self._store.renew_job(job.id, self._runner, now=time.time(), lease=LEASE):
+                if await self._store.renew_job(job.id, self.name, now=time.time(), lease=LEASE):
                     until = began + LEASE
                     continue
                 found = await self._store.find_job(job.id)
@@ -204,7 +235,7 @@ class JobRunner:
         except (ValueError, KeyError, TypeError):
             raise InvalidRequest("The body of this job is not a request.") from None
         return Request(
-            id=f"{job.id}.{job.failures}",  # a try that a dead runner began is the same one, and charged once
+            id=_try(job),
             endpoint=job.endpoint,
             model=model,
             body=body,
@@ -238,7 +269,7 @@ class JobRunner:
             try:
                 held = await self._bulk.kept(job.id, f"result-{job.claims}", result)  # no other runner writes there
                 ended = await self._store.finish_job(
-                    job.id, self._runner, now=now, expires=expires, result=held, error=error
+                    job.id, self.name, now=now, expires=expires, result=held, error=error
                 )
                 if ended:
                     await self._bulk.forget(job.body)
@@ -275,14 +306,19 @@ class JobRunner:
         """Have the job wait for its model; it is told again like any other, ever less often."""
         now = time.time()
         due_at = now + max(OVERDUE, now - job.created_at)
-        if await self._store.release_job(job.id, self._runner, due_at=due_at, failed=False, parked=True):
+        if await self._store.release_job(job.id, self.name, due_at=due_at, failed=False, parked=True):
             ENDED.add("parked")
 
     async def _give_back(self, job: Job, delay: float, *, failed: bool) -> None:
         """Queue the job again: the record first, and then its message, which may be lost."""
         due_at = time.time() + delay + OVERDUE
-        if not await self._store.release_job(job.id, self._runner, due_at=due_at, failed=failed):
+        if not await self._store.release_job(job.id, self.name, due_at=due_at, failed=failed):
             return
         ENDED.add("given_back")
         with suppress(StateError):  # it is due, and so told again
             await self._queue.send(job.id, priority=job.priority, delay=delay)
+
+
+def _try(job: Job) -> str:
+    """The id of a try: one that a dead runner began is the same one, and charged once."""
+    return f"{job.id}.{job.failures}"

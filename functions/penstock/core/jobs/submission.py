@@ -62,14 +62,14 @@ class Submissions:
         hold now, those of tokens and money when it runs. Under an idempotency ``key`` that was used before, the job is
         the one that was made then. Raises ``CallerError``, ``KeyReused`` among them, or ``StateError``.
         """
-        job = self._job(request, key)
+        job = self.draft(request, key)
         if key is not None and (earlier := await self._earlier(job)):
             return await self._bulk.answered(earlier)
         await self._gateway.admit(request)
-        job = replace(job, body=await self._bulk.kept(job.id, f"body-{secrets.token_hex(4)}", job.body))
         if key is None:
-            await self._store.create_job(job)
+            job = await self.keep(job)
         else:
+            job = await self._bodied(job)
             mine = job.body
             job, made = await self._create_once(job)
             if not made:
@@ -81,7 +81,8 @@ class Submissions:
             log.warning("a job's message is sent later: %s", error, extra={"job_id": job.id})
         return job
 
-    def _job(self, request: Request, key: str | None) -> Job:
+    def draft(self, request: Request, key: str | None = None) -> Job:
+        """The job that a request would be; nothing is kept yet."""
         now = time.time()
         who = request.caller.key_id
         return Job(
@@ -97,6 +98,15 @@ class Submissions:
             digest="" if key is None else digest_of(request),
             streamed=request.stream,
         )
+
+    async def keep(self, job: Job) -> Job:
+        """Write a new job's record, and its body beside it where that is large."""
+        job = await self._bodied(job)
+        await self._store.create_job(job)
+        return job
+
+    async def _bodied(self, job: Job) -> Job:
+        return replace(job, body=await self._bulk.kept(job.id, f"body-{secrets.token_hex(4)}", job.body))
 
     async def _earlier(self, job: Job) -> Job | None:
         """The job that was made under the same idempotency key. Raises ``KeyReused`` if it is another request's."""
