@@ -1,4 +1,4 @@
-"""DynamoDB and SQS on loopback (moto), behind a wire that notes which operation touches which table or queue."""
+"""DynamoDB, SQS and S3 on loopback (moto), behind a wire that notes which operation touches which of what is there."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from moto.server import ThreadedMotoServer
 
+from tests.laws.objects.amazon import make_bucket
 from tests.laws.queues.amazon import make_queue
 
 PREFIX = "penstock"
@@ -31,6 +32,20 @@ class Wire(ThreadingHTTPServer):
             f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
         )
         self.state_url = f"dynamodb://{PREFIX}?region=eu-west-1&endpoint=http://127.0.0.1:{self.server_address[1]}"
+
+        self.objects_url = make_bucket(f"http://127.0.0.1:{port}", f"objects-{port}").replace(
+            f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
+        )
+
+    def note_object(self, method: str, path: str) -> None:
+        """Keep what a call of S3 does, as IAM names it."""
+        if method == "GET" and "list-type" in path:
+            action = "ListBucket"
+        elif method == "DELETE" and "uploadId" in path:
+            action = "AbortMultipartUpload"
+        else:
+            action = {"GET": "GetObject", "DELETE": "DeleteObject"}.get(method, "PutObject")
+        self.seen.add(("objects", f"s3:{action}"))
 
     def note(self, operation: str, payload: dict[str, Any]) -> None:
         """Keep what an operation does to which tables, as IAM names it."""
@@ -58,17 +73,24 @@ class _Endpoint(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.note(self.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))
+        if target := self.headers["X-Amz-Target"]:
+            self.server.note(target.rpartition(".")[2], json.loads(body))
+        else:
+            self.server.note_object(self.command, self.path)
         onward = http.client.HTTPConnection(*self.server.beyond, timeout=30)
-        onward.request("POST", self.path, body, dict(self.headers))
+        onward.request(self.command, self.path, body, dict(self.headers))
         answer = onward.getresponse()
         content = answer.read()
         onward.close()
         self.send_response(answer.status)
-        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/x-amz-json-1.0"))
+        for name in ("Content-Type", "Content-Range", "ETag"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    do_GET = do_PUT = do_DELETE = do_POST
 
     def log_message(self, *_: object) -> None:
         """Say nothing: a test's own assertions speak."""

@@ -7,14 +7,23 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock import plugs
 from penstock.core import fleet
+from penstock.core.batches.accepting import Batches
+from penstock.core.files.shelf import Shelf
 from penstock.core.keys import generate, new_key
+from penstock.core.ports.objects import one
+from penstock.outbound import HttpClient
+from penstock.schema.batch import COMPLETED, Batch
+from penstock.schema.config import FileSection
 from penstock.schema.job import Job
+from penstock.schema.key import Caller
 from penstock.schema.limit import Limits
 from penstock.schema.meter import Claim
 from penstock.schema.request import CHAT
@@ -36,6 +45,10 @@ JOB_AGAIN = {("queue", "sqs:SendMessage")}
 """When a try of a job failed, its message is sent again."""
 FULL_MODEL = {("jobs/index", "dynamodb:Query")}
 """When a model has a limit of its own, the jobs that wait for room in it are called."""
+LARGE_DOCUMENTS = {("objects", f"s3:{action}") for action in ("GetObject", "AbortMultipartUpload", "ListBucket")} | {
+    *(("objects", "s3:PutObject"), ("objects", "s3:DeleteObject"), ("batches", "dynamodb:GetItem")),
+}
+"""When a body or an answer is too large for a record; whoever may not list is told 403 of what is not there."""
 MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
 """When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
@@ -52,7 +65,11 @@ def on_dynamodb(given: dict[str, str], wire: dynamodb.Wire) -> dict[str, str]:
 
 
 def wire_urls(wire: dynamodb.Wire) -> dict[str, str]:
-    return {"PENSTOCK_STATE_URL": wire.state_url, "PENSTOCK_QUEUE_URL": wire.queue_url}
+    return {
+        "PENSTOCK_STATE_URL": wire.state_url,
+        "PENSTOCK_QUEUE_URL": wire.queue_url,
+        "PENSTOCK_OBJECTS_URL": wire.objects_url,
+    }
 
 
 def allowed(function: str) -> set[tuple[str, str]]:
@@ -64,7 +81,7 @@ def allowed(function: str) -> set[tuple[str, str]]:
         for each in listed if isinstance(listed, list) else [listed]:
             [(function, resource)] = each.items()
             named = ".".join(resource) if function == "Fn::GetAtt" else resource
-            if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)/\*)?", named):
+            if table := re.fullmatch(r"(?:\$\{)?State\.Outputs\.(\w+)Arn(?:\}(/index)?/\*)?", named):
                 kind = table[1].lower() + (table[2] or "")
                 found |= {(kind, action) for action in statement["Action"]}
             elif named in ("JobQueue.Arn", "UrgentJobQueue.Arn"):
@@ -90,13 +107,15 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         administer(door)
         work(door)
         submit_and_cancel(door)
-    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES)
+        keep_a_file(door)
+    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES, LARGE_DOCUMENTS)
 
 
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
 def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     program = adapter.find()
     asyncio.run(tell(wire.state_url, "job-0003"))
+    file_id = asyncio.run(hand_in(wire)).input_file_id
     wire.seen.clear()
     with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
@@ -104,29 +123,39 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
         assert b'"queued"' in door.invoke(doors.event("stream_api_chat_later")).wait().body
         told = door.invoke(doors.event("stream_api_job_stream")).wait().body
         assert told == b'id: 1-2\ndata: {"choices": []}\n\ndata: [DONE]\n\n'
+        content = doors.event("stream_api_file_content") | {"path": f"/v1/files/{file_id}/content"}
+        assert b"custom_id" in door.invoke(content).wait().body
         stranger = doors.presenting(doors.event("stream_api_chat"), "a-key-that-only-the-store-could-know")
         assert door.invoke(stranger).wait().prelude["statusCode"] == 401
-    assert_fits("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT)
+    assert_fits(
+        *("StreamApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT),
+        LARGE_DOCUMENTS,
+    )
 
 
 def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(accept(wire.state_url, "job-0001"))
+    batch = asyncio.run(hand_in(wire))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
         assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}
+        for job_id in (batch.id, batch.line(0), batch.id):
+            assert door.call(message(job_id)) == {"batchItemFailures": []}
+    assert asyncio.run(status(wire, batch)) == COMPLETED
     assert_fits(
         *("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT),
-        LAMBDAS_OWN | JOB_AGAIN | FULL_MODEL,
+        LAMBDAS_OWN | JOB_AGAIN | FULL_MODEL | LARGE_DOCUMENTS,
     )
 
 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(lose_a_hold(wire.state_url))
     asyncio.run(accept(wire.state_url, "job-0002", due_at=1.0))
+    asyncio.run(hand_in(wire, seconds=-1.0))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
-    assert (done["models"], done["holds_ended"], done["jobs_resent"]) == (1, 1, 1)
+    assert (done["models"], done["holds_ended"], done["jobs_resent"], done["files_removed"]) == (1, 1, 1, 1)
     assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES, REPEATED_WRITES)
 
 
@@ -167,6 +196,60 @@ def submit_and_cancel(door: doors.Door) -> None:
     path = submitted["headers"]["location"]
     for event, status in (("http_api_read_job", 202), ("http_api_cancel_job", 200), ("http_api_read_job", 410)):
         assert door.call(doors.event(event) | {"path": path})["statusCode"] == status, event
+
+
+def keep_a_file(door: doors.Door) -> None:
+    """Keep a file, make a batch of it, and forget it."""
+    kept = door.call(doors.event("http_api_keep_file"))
+    assert kept["statusCode"] == 200, kept
+    file_id = json.loads(kept["body"])["id"]
+    event = doors.event("http_api_create_batch")
+    made = door.call(event | {"body": event["body"].replace("file-0660d2b4b28bfcd59e7f8b2d73d5cf", file_id)})
+    assert made["statusCode"] == 200, made
+    batch_id = json.loads(made["body"])["id"]
+    read = doors.event("http_api_read_batch")
+    for method, path in (
+        *(("GET", "/v1/files"), ("GET", f"/v1/files/{file_id}"), ("GET", "/v1/batches")),
+        *(("GET", f"/v1/batches/{batch_id}"), ("POST", f"/v1/batches/{batch_id}/cancel")),
+        ("DELETE", f"/v1/files/{file_id}"),
+    ):
+        assert door.call(read | {"httpMethod": method, "path": path})["statusCode"] == 200, (method, path)
+
+
+def message(job_id: str) -> dict[str, Any]:
+    """An event of SQS that names a job."""
+    event = doors.event("job_runner_chat")
+    event["Records"] = [{**event["Records"][0], "body": json.dumps({"job_id": job_id})}]
+    return event
+
+
+async def hand_in(wire: dynamodb.Wire, seconds: float | None = None) -> Batch:
+    """Keep a file of one request, for so many seconds, and make a batch of it, as the doors do."""
+    client = HttpClient()
+    store = plugs.load("stores", "dynamodb").connect(wire.state_url, client)
+    await store.open()
+    files = Shelf(store, plugs.load("objects", "s3").connect(wire.objects_url, client), FileSection())
+    body = {"model": "simulated/echo", "messages": [{"role": "user", "content": "hello " * 20_000}], "max_tokens": 5}
+    asked = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    file = await files.write(await files.begin("config-1"), one(json.dumps(asked).encode()))
+    file = await files.publish(replace(file, purpose="batch", filename="in"), seconds=seconds)
+    queue = plugs.load("queues", "sqs").connect(wire.queue_url, client)
+    batch = Batch(f"batch_{file.id}", file.key_id, asked["url"], file.id, "24h", time.time(), 2e9, 2e9)
+    if seconds is None:
+        asked_for = {"file_id": file.id, "endpoint": asked["url"], "metadata": "", "seconds": 0}
+        batch = await Batches(store, queue, files).create(Caller(file.key_id), window=("24h", 86400.0), **asked_for)
+    await store.close()
+    await client.aclose()
+    return batch
+
+
+async def status(wire: dynamodb.Wire, batch: Batch) -> str:
+    """How a batch is."""
+    store = plugs.load("stores", "dynamodb").connect(wire.state_url, None)
+    await store.open()
+    found = await store.find_batch(batch.key_id, batch.id)
+    await store.close()
+    return str(found.status)
 
 
 def work(door: doors.Door) -> None:

@@ -14,7 +14,12 @@ from penstock.schema.batch import LINE_KEPT
 from penstock.stores import dynamodb
 from tests.functions import doors, sam, template
 
-STREAMED = {("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/v1/jobs/{job_id}/stream")}
+STREAMED = {
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("GET", "/v1/jobs/{job_id}/stream"),
+    ("GET", "/v1/files/{file_id}/content"),
+}
 BUFFERED = {
     ("GET", "/health"),
     ("GET", "/docs"),
@@ -26,6 +31,14 @@ BUFFERED = {
     ("POST", "/generate"),
     ("GET", "/status/{task_id}"),
     ("GET", "/result/{task_id}"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("GET", "/v1/files/{file_id}"),
+    ("DELETE", "/v1/files/{file_id}"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches"),
+    ("GET", "/v1/batches/{batch_id}"),
+    ("POST", "/v1/batches/{batch_id}/cancel"),
     ("POST", "/v1/embeddings"),
     ("POST", "/api/v1/apikeys"),
     ("GET", "/api/v1/apikeys"),
