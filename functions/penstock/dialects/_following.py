@@ -6,11 +6,12 @@ from contextlib import aclosing
 from typing import Any
 
 from penstock.core.jobs.following import Began, Place, Said
+from penstock.core.jobs.submission import Repeated
 from penstock.core.json import parse, to_json
 from penstock.core.sse import numbered
 from penstock.dialects._ending import ending
-from penstock.dialects._exchange import EventStream, Exchange, Watch
-from penstock.dialects._jobs import RESUMABLE, result_of
+from penstock.dialects._exchange import EventStream, Exchange, RawHeaders, Watch
+from penstock.dialects._jobs import REPLAYED, RESUMABLE, result_of
 from penstock.dialects._proxy_info import LastChunk, way_headers
 from penstock.errors import GenerationRestarted, InvalidRequest, StreamLost
 from penstock.schema.job import Job
@@ -23,22 +24,36 @@ VOID = (
 )
 
 
-async def answer_resumably(exchange: Exchange, request: Request, last: LastChunk | None) -> None:
+async def answer_resumably(exchange: Exchange, request: Request, last: LastChunk | None, key: str | None) -> None:
     """Make a stream a job, and tell it as it comes: run here and now, or, in a function, by whoever gets its message.
 
-    A client that leaves once the job is accepted leaves it running.
+    A client that leaves once the job is accepted leaves it running. One that comes again with its idempotency ``key``
+    is told the same stream from its beginning.
     """
-    house = exchange.house
     with exchange.watched() as watch:
-        if house.settings.door:
-            job = await house.jobs.submit(request)
-            await house.gateway.settled(request)
-        else:
-            job = await house.inplace.start(request, last.see if last else None)
-        applied = [(b"preference-applied", RESUMABLE.encode()), (b"location", f"/v1/jobs/{job.id}".encode())]
-        events = EventStream(exchange, _ping(exchange), lambda: [*applied, *way_headers(request)])
+        job, headers = await _accepted(exchange, request, last, key)
+        events = EventStream(exchange, _ping(exchange), lambda: [*headers, *way_headers(request)])
         request.comment = events.comment
         await _tell(exchange, watch, events, job, None)
+
+
+async def _accepted(
+    exchange: Exchange, request: Request, last: LastChunk | None, key: str | None
+) -> tuple[Job, RawHeaders]:
+    """The job that a stream is, and what the answer's head says of it."""
+    house, see = exchange.house, last.see if last else None
+    headers = [] if key else [(b"preference-applied", RESUMABLE.encode())]
+    if house.settings.door:
+        job = await house.jobs.submit(request, key)
+        await house.gateway.settled(request)
+    elif key is None:
+        job = await house.inplace.start(request, see)
+    else:
+        try:
+            job = await house.inplace.start_once(request, key, see)
+        except Repeated as repeat:
+            job, headers = repeat.job, [REPLAYED]
+    return job, [*headers, (b"location", f"/v1/jobs/{job.id}".encode())]
 
 
 async def follow_job(exchange: Exchange, job: Job) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 from penstock.core.json import parse, to_json
 from penstock.dialects._address import caller_address, is_trusted
 from penstock.dialects._exchange import ClientLeft, Exchange, Message, RawHeaders, Receive, Send
+from penstock.dialects._jobs import REPLAYED
 from penstock.dialects._presented import presented_key
 from penstock.errors import AnswerNotKept, KeyReused
 from penstock.schema.job import COMPLETED, Job
 
 LARGEST = 64 * 1024
 """Bytes of an answer that is kept."""
-REPLAYED = (b"idempotent-replayed", b"true")
 KEPT = (b"content-type", b"location", b"preference-applied")
 
 Serve = Callable[[Receive, Send], Awaitable[None]]

@@ -8,10 +8,13 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from penstock.core.jobs import failure
+from penstock.core.jobs.runner import Told
+from penstock.core.jobs.submission import Repeated
 from penstock.core.json import to_json
 from penstock.dialects._exchange import Exchange
 from penstock.dialects._presented import idempotency_key
-from penstock.errors import JobCancelled
+from penstock.dialects._proxy_info import way_headers
+from penstock.errors import JobCancelled, UpstreamTimeout
 from penstock.schema.job import CANCELLED, FAILED, OPEN, Job
 from penstock.schema.request import Request
 
@@ -19,6 +22,11 @@ ASYNC, RESUMABLE = "respond-async", "resumable"
 LONGEST_WAIT = 25.0
 """Seconds that a Lambda function waits for a job at most: API Gateway gives up after 29."""
 LONGEST_RETRY = 30
+REPLAYED = (b"idempotent-replayed", b"true")
+GOES_ON = (
+    "The answer takes longer than a connection is held open. It goes on as a job: send the request again under its"
+    " Idempotency-Key, or GET {}."
+)
 
 
 class Wish(NamedTuple):
@@ -59,6 +67,23 @@ async def answer_later(exchange: Exchange, request: Request, wish: Wish) -> None
         await exchange.json(202, to_json(shown(job)), [*headers, retry_after(job)])
     else:
         await exchange.json(200, result_of(job), headers)
+
+
+async def answer_once(exchange: Exchange, request: Request, key: str, told: Told | None) -> None:
+    """Make a request the job of its idempotency key, or find it, and answer as it ends; it outlives the connection."""
+    house, headers = exchange.house, list[tuple[bytes, bytes]]()
+    with exchange.watched():
+        try:
+            job = await house.inplace.start_once(request, key, told=told)
+        except Repeated as repeat:
+            job, headers = repeat.job, [REPLAYED]
+        path = f"/v1/jobs/{job.id}"
+        job = await house.inplace.ended(job, house.settings.document.request.timeout)
+    if house.settings.door:
+        await house.inplace.over(job)
+    if job.status in OPEN:
+        raise UpstreamTimeout(GOES_ON.format(path), retry_after=1)
+    await exchange.json(200, result_of(job), [*headers, (b"location", path.encode()), *way_headers(request)])
 
 
 def result_of(job: Job) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import aclosing
+from functools import partial
 
 from pydantic import BaseModel
 
@@ -13,8 +14,8 @@ from penstock.dialects._body import read_body
 from penstock.dialects._ending import ending
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch
 from penstock.dialects._following import answer_resumably
-from penstock.dialects._jobs import RESUMABLE, Wish, answer_later, preferences, wish_of
-from penstock.dialects._presented import presented_key
+from penstock.dialects._jobs import RESUMABLE, Wish, answer_later, answer_once, preferences, wish_of
+from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.errors import BudgetExceeded, PenstockError
 from penstock.schema.request import EMBEDDINGS, Request
@@ -57,8 +58,13 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             await answer_later(exchange, request, wish or Wish())
             return
         last = LastChunk(request, began) if bounds.proxy_info and request.stream else None
-        if RESUMABLE in said and request.stream:
-            await answer_resumably(exchange, request, last)
+        key = idempotency_key(exchange)
+        if request.stream and (key is not None or RESUMABLE in said):
+            await answer_resumably(exchange, request, last, key)
+            return
+        if key is not None:
+            informed = partial(with_info, request=request, began=began) if bounds.proxy_info else None
+            await answer_once(exchange, request, key, informed)
             return
         try:
             with exchange.watched() as watch:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.core.json import parse, to_json
-from penstock.errors import JobError, PenstockError
+from penstock.errors import BudgetExceeded, CallerError, JobError, PenstockError, RateLimited, UpstreamRefused
 
-KEPT = ("status", "param", "public", "summary", "provider", "upstream_code", "attempts")
+KEPT = ("status", "param", "retry_after", "public", "summary", "provider", "upstream_code", "attempts")
 
 
 def write(error: PenstockError) -> str:
@@ -33,6 +33,13 @@ def read(text: str) -> PenstockError:
         if not hasattr(error, name):
             setattr(error, name, () if name == "attempts" else None)
     return error
+
+
+def may_pass(text: str) -> bool:
+    """Whether the same request may succeed later: its failure was a provider's, a limit's, or money's."""
+    error = read(text)
+    lasting = isinstance(error, CallerError | UpstreamRefused)
+    return not lasting or isinstance(error, RateLimited | BudgetExceeded)
 
 
 def _tree(kind: type[PenstockError]) -> dict[str, type[PenstockError]]:

@@ -41,6 +41,7 @@ from penstock.schema.job import CANCELLED, Job
 from penstock.schema.request import Request
 
 See = Callable[[list[bytes]], list[bytes]]
+Told = Callable[[bytes], bytes]
 
 log = logging.getLogger("penstock.jobs")
 
@@ -151,16 +152,17 @@ class JobRunner:
         if request is not None:
             await self._after(job, request)
 
-    async def serve(self, job: Job, request: Request, see: See | None = None) -> None:
+    async def serve(self, job: Job, request: Request, see: See | None = None, told: Told | None = None) -> None:
         """Run a request that its caller waits for as a job, which this runner holds once ``request.accepted`` is done.
 
-        ``see`` may change the payloads of its stream. A failure ends it at once: its caller may well try again. What
-        fails before the job is accepted is raised.
+        ``see`` may change the payloads of its stream, ``told`` its whole answer. A failure ends it at once: its caller
+        may well try again. What fails before the job is accepted is raised.
         """
         request.id, request.admitted = _try(job), True
         request.deadline = asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job))
         with self._recording(job) as recording:
-            request.keep = partial(self._keep, job, recording)
+            keep = partial(self._keep, job, recording)
+            request.keep = keep if told is None else lambda answer: keep(told(answer))
             if job.streamed:
                 request.tell = recording.say if see is None else lambda payloads: recording.say(see(payloads))
             try:

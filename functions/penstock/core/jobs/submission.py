@@ -8,15 +8,17 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from penstock.core.gateway import Gateway
+from penstock.core.jobs import failure
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import digest_of, named
 from penstock.core.json import write
 from penstock.core.ports import Queue, Store
 from penstock.errors import KeyReused, NotFound, StateConflict, StateError
-from penstock.schema.job import OPEN, Job
+from penstock.schema.job import FAILED, OPEN, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import Request
 
@@ -42,6 +44,21 @@ class Terms:
     time_limit: float | None = None
 
 
+class Draft(NamedTuple):
+    """A job that is not kept yet, and the one that was ``seen`` in its place."""
+
+    job: Job
+    seen: Job | None
+
+
+class Repeated(Exception):
+    """Under the same idempotency key a ``job`` was made for the same request before."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
 class Submissions:
     """The callers' side of jobs."""
 
@@ -62,30 +79,27 @@ class Submissions:
         hold now, those of tokens and money when it runs. Under an idempotency ``key`` that was used before, the job is
         the one that was made then. Raises ``CallerError``, ``KeyReused`` among them, or ``StateError``.
         """
-        job = self.draft(request, key)
-        if key is not None and (earlier := await self._earlier(job)):
-            return await self._bulk.answered(earlier)
-        await self._gateway.admit(request)
-        if key is None:
-            job = await self.keep(job)
-        else:
-            job = await self._bodied(job)
-            mine = job.body
-            job, made = await self._create_once(job)
-            if not made:
-                await self._bulk.forget(mine)
-                return await self._bulk.answered(job)
+        try:
+            job, seen = await self.draft(request, key)
+            await self._gateway.admit(request)
+            job = await self.keep(job, seen)
+        except Repeated as repeat:
+            return await self._bulk.answered(repeat.job)
         try:
             await self._queue.send(job.id, priority=job.priority)
         except StateError as error:
             log.warning("a job's message is sent later: %s", error, extra={"job_id": job.id})
         return job
 
-    def draft(self, request: Request, key: str | None = None) -> Job:
-        """The job that a request would be; nothing is kept yet."""
+    async def draft(self, request: Request, key: str | None = None) -> Draft:
+        """The job that a request would be; nothing is kept yet.
+
+        Under an idempotency ``key`` that was used before it raises ``Repeated``, or ``KeyReused`` if that was for
+        another request. A job that has expired, or failed by what may pass, counts no more.
+        """
         now = time.time()
         who = request.caller.key_id
-        return Job(
+        job = Job(
             id=f"job_{int(now * 1000):012x}{secrets.token_hex(8)}" if key is None else named("job", who, key),
             key_id=who,
             endpoint=request.endpoint,
@@ -98,37 +112,28 @@ class Submissions:
             digest="" if key is None else digest_of(request),
             streamed=request.stream,
         )
+        seen = None if key is None else await self._store.find_job(job.id)
+        if seen is None:
+            return Draft(job, None)
+        if not _expired(seen) and not (seen.status == FAILED and failure.may_pass(seen.error)):
+            raise _repeat(seen, job)
+        # its tries have other names in the ledger
+        return Draft(replace(job, claims=seen.claims + 1, failures=seen.failures + 1), seen)
 
-    async def keep(self, job: Job) -> Job:
-        """Write a new job's record, and its body beside it where that is large."""
-        job = await self._bodied(job)
-        await self._store.create_job(job)
-        return job
-
-    async def _bodied(self, job: Job) -> Job:
-        return replace(job, body=await self._bulk.kept(job.id, f"body-{secrets.token_hex(4)}", job.body))
-
-    async def _earlier(self, job: Job) -> Job | None:
-        """The job that was made under the same idempotency key. Raises ``KeyReused`` if it is another request's."""
-        found = await self._store.find_job(job.id)
-        if found is None or _expired(found):
-            return None
-        if found.digest != job.digest:
-            raise KeyReused("This Idempotency-Key was used for another request: send a new key with a new request.")
-        return found
-
-    async def _create_once(self, job: Job) -> tuple[Job, bool]:
-        """Write the record, also in the place of one that has expired; or find the job that another made meanwhile."""
-        while True:
+    async def keep(self, job: Job, seen: Job | None) -> Job:
+        """Write a job's record, its body beside it where that is large. Raises ``Repeated`` if another was first."""
+        held = replace(job, body=await self._bulk.kept(job.id, f"body-{secrets.token_hex(4)}", job.body))
+        if seen is None:
             with suppress(StateConflict):
-                await self._store.create_job(job)
-                return job, True
-            if earlier := await self._earlier(job):
-                return earlier, False
-            if found := await self._store.find_job(job.id):  # a try of it has another name in the ledger
-                job = replace(job, claims=found.claims + 1, failures=found.failures + 1)
-                if await self._store.replace_job(job, seen=found):
-                    return job, True
+                await self._store.create_job(held)
+                return held
+        elif await self._store.replace_job(held, seen=seen):
+            return held
+        await self._bulk.forget(held.body)
+        found = await self._store.find_job(job.id)
+        if found is None:
+            raise StateConflict("A job of this name was made and forgotten at the same time; try again.")
+        raise _repeat(found, job)
 
     async def find(self, id: str, caller: Caller) -> Job:
         """A caller's own job. Raises ``NotFound`` for every other."""
@@ -161,3 +166,10 @@ class Submissions:
 
 def _expired(job: Job) -> bool:
     return job.expires_at is not None and job.expires_at <= time.time()
+
+
+def _repeat(found: Job, job: Job) -> Repeated:
+    """What a repeat finds. Raises ``KeyReused`` if it is none."""
+    if found.digest != job.digest:
+        raise KeyReused("This Idempotency-Key was used for another request: send a new key with a new request.")
+    return Repeated(found)
