@@ -14,7 +14,7 @@ from penstock.core.json import to_json
 from penstock.schema.outcome import Outcome
 from penstock.schema.price import dollars
 
-_QUERY_KEY = re.compile(r"(api_key=)[^&\s\"']+")
+_QUERY_KEY = re.compile(r"(?i)(api_key=)[^&\s\"']+")
 _BEARER = re.compile(r"(?i)(bearer\s+|x-api-key:\s*)\S+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 

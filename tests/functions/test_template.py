@@ -19,6 +19,7 @@ STREAMED = {
     ("POST", "/v1/completions"),
     ("GET", "/v1/jobs/{job_id}/stream"),
     ("GET", "/v1/files/{file_id}/content"),
+    ("GET", "/stream/{task_id}"),
 }
 BUFFERED = {
     ("GET", "/health"),

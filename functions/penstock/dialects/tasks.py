@@ -6,7 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import Header, Response
+from fastapi import Depends, Header, Response
+from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import retry_after, told_before
 from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._task_answers import error_document, outcome_of, status_of
+from penstock.dialects._task_stream import LAST_ID, TaskStream, key_of, shared_with
 from penstock.errors import InvalidRequest, ModelNotFound, NoDeploymentAvailable
 from penstock.house import House
 from penstock.schema.checked import check
@@ -86,6 +88,32 @@ async def read_result(task_id: str, house: Here, caller: Inference, if_none_matc
     """The text and how long it took; while the task is open, its status; ``error`` with the reason if it has failed."""
     job = await house.jobs.find(task_id, caller)
     return _answer(job, outcome_of(job), if_none_match)
+
+
+async def reader(request: HttpRequest) -> Caller:
+    """Who reads a stream."""
+    exchange: Exchange = request.scope["penstock.exchange"]
+    return await exchange.house.keyring.authenticate(key_of(exchange))
+
+
+@router.get("/stream/{task_id}", summary="What happens to a task, as it happens", response_model=None)
+async def stream(
+    task_id: str,
+    request: HttpRequest,
+    house: Here,
+    caller: Annotated[Caller, Depends(reader)],
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Server-sent events for a browser's ``EventSource``, which may show its key as ``?api_key=``.
+
+    ``Last-Event-ID`` goes on after an event that was read; after the last one there is nothing, and 204 says so.
+    """
+    job = await house.jobs.find(task_id, caller)
+    if last_event_id != LAST_ID:
+        return TaskStream(job, last_event_id or None)
+    ended = Response(status_code=204)
+    ended.raw_headers += shared_with(request.scope["penstock.exchange"])
+    return ended
 
 
 def _answer(job: Job, told: dict[str, Any], if_none_match: str | None) -> Response:
