@@ -112,6 +112,22 @@ def test_the_examples_in_the_shell_run_as_they_stand(gateway: Server, tmp_path: 
     assert re.search(r'"result": ?"\[simulated\] Write a joke about AI"', told), told
 
 
+@pytest.mark.parametrize("gateway", ["sqlite"], indirect=True)
+@pytest.mark.skipif(not shutil.which("curl") or not shutil.which("jq"), reason="curl and jq are not both on PATH")
+def test_the_examples_of_the_page_run_as_they_stand(gateway: Server, tmp_path: Path) -> None:
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text("utf-8"), re.DOTALL)
+    run = {"sh": ["bash", "-e", "-c"], "python": [sys.executable, "-c"]}
+    held = {"URL": gateway.url, "PENSTOCK_API_KEY": "test-key-123"}
+    shell, client, on_a_loop = [
+        said_by(process) for process in [started([*run[kind], text], tmp_path, **held) for kind, text in blocks]
+    ]
+    haiku = "[simulated] Write a haiku about programming"
+    assert f'"result":"{haiku}"' in shell
+    assert '"token":" haiku"' in shell
+    assert client == f"{haiku}\n[simulated] Count to three"
+    assert on_a_loop.endswith("completed\n[simulated] Hello!\n")
+
+
 def test_a_prompt_is_queued_at_once(client: httpx.Client) -> None:
     accepted = client.post("/generate", json={"prompt": "Hello", "max_tokens": 50, "temperature": 1.2, "top_p": 0.5})
     assert accepted.status_code == 202

@@ -172,6 +172,10 @@ def test_a_file_that_cannot_be_read_is_one_line(capsys: pytest.CaptureFixture[st
         ("PENSTOCK_PORT", "abc", "PENSTOCK_PORT: 'abc' is no number from 1 to 65535"),
         ("PENSTOCK_PORT", "0", "PENSTOCK_PORT: '0' is no number from 1 to 65535"),
         ("PENSTOCK_CONFIG", "none.yaml", "none.yaml: there is no such file; config.example.yaml is one to start from"),
+        ("MODEL_BACKEND", "vllm", "MODEL_BACKEND: must be one of ollama, transformers"),
+        ("MAX_NEW_TOKENS", "5.5", "MAX_NEW_TOKENS: '5.5' is no whole number"),
+        ("TEMPERATURE", "nan", "TEMPERATURE: must be from 0 to 2"),
+        ("TASK_TIME_LIMIT", "0", "TASK_TIME_LIMIT: must be from 1 to 86400 seconds"),
         (
             "PENSTOCK_STATE_URL",
             "mysql://x/y",

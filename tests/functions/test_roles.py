@@ -118,6 +118,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     file_id = asyncio.run(hand_in(wire)).input_file_id
     wire.seen.clear()
     with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
+        assert b'"completed"' in door.invoke(doors.event("stream_api_task")).wait().body
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
         assert b'"queued"' in door.invoke(doors.event("stream_api_chat_later")).wait().body
