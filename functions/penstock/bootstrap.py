@@ -19,6 +19,7 @@ from penstock.core.jobs.bulk import ROOM, Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
 from penstock.core.jobs.inplace import InPlace
+from penstock.core.jobs.pulled import PulledJobs
 from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
@@ -40,6 +41,7 @@ from penstock.core.sweeper import Sweeper
 from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
+from penstock.providers._posted import Letters
 from penstock.providers._profiles import PROFILES, region_in
 from penstock.schema.batch import ENDPOINT as BATCHES
 from penstock.schema.config import Document, Provider
@@ -89,6 +91,7 @@ def build(settings: Settings) -> House:
         repeats=Repeats(store, retention=terms.retention),
         runner=runner,
         inplace=InPlace(gateway, submissions, runner, consumer),
+        pulled=PulledJobs(store, fleet, gateway, runner, Letters()),
         resender=Resender(store, queue),
         files=files,
         batches=Batches(store, queue, files),

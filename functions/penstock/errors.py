@@ -27,6 +27,7 @@
     │   ├── UpstreamProtocolError   502  what it sent is not what it promised, or was cut
     │   └── UpstreamRefused         4xx  it says that the request itself is wrong: passed on, never retried
     ├── NoDeploymentAvailable       503  every candidate failed; carries the attempts
+    │   ├── JobsOnly                400  jobs_only: its workers take jobs, and cannot be called
     │   └── NoTimeLeft              504  the deadline passed while there were others to try
     ├── ClassifierError             503
     ├── NotConfigured               501  this gateway was not set up for it
@@ -261,6 +262,14 @@ class NoDeploymentAvailable(PenstockError):
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.attempts = attempts
+
+
+class JobsOnly(NoDeploymentAvailable):
+    """The model is served by workers that ask for jobs and cannot be called: the request must become one."""
+
+    status = 400
+    code = "jobs_only"
+    type = "invalid_request_error"
 
 
 class NoTimeLeft(NoDeploymentAvailable):

@@ -12,6 +12,7 @@ from penstock.core.health import Prober
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
 from penstock.core.jobs.inplace import InPlace
+from penstock.core.jobs.pulled import PulledJobs
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
@@ -52,6 +53,7 @@ class House:
     repeats: Repeats
     runner: JobRunner
     inplace: InPlace
+    pulled: PulledJobs
     resender: Resender
     files: Shelf
     batches: Batches
@@ -78,6 +80,7 @@ class House:
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
         await self.consumer.close()
+        await self.pulled.close()
         await self.resender.close()
         await self.sweeper.close()
         await self.usher.close()

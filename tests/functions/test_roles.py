@@ -41,6 +41,8 @@ WORD_OF_PLACES = {("notices", f"dynamodb:{action}") for action in ("Scan", "PutI
 """When a model has several places: what others know of them is read, and what becomes of them is told."""
 LAMBDAS_OWN = {("queue", f"sqs:{action}") for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")}
 """What Lambda does in the function's name to bring it messages."""
+TOKENS_OF_JOBS = {("chunks", "dynamodb:PutItem")}
+"""When a worker posts the answer of a job that streams, what it says is written down."""
 JOB_AGAIN = {("queue", "sqs:SendMessage")}
 """When a try of a job failed, its message is sent again."""
 FULL_MODEL = {("jobs/index", "dynamodb:Query")}
@@ -106,9 +108,11 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         assert door.call(stranger)["statusCode"] == 401
         administer(door)
         work(door)
+        pull(door)
         submit_and_cancel(door)
         keep_a_file(door)
-    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES, LARGE_DOCUMENTS)
+    rarely = LARGE_DOCUMENTS | TOKENS_OF_JOBS
+    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES, rarely)
 
 
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
@@ -256,11 +260,23 @@ async def status(wire: dynamodb.Wire, batch: Batch) -> str:
 def work(door: doors.Door) -> None:
     """Let a worker register, say that it is there, and leave."""
     worker = {"id": "gpu-1", "generation": "g1", "url": "http://10.0.0.5:30000", "models": ["llama"]}
-    for path, body, status in (
+    said(
+        door,
         ("/v1/workers", worker, 201),
         ("/v1/workers/gpu-1/heartbeat", {"generation": "g1"}, 200),
         ("/v1/workers/gpu-1/drain", {}, 200),
-    ):
+    )
+
+
+def pull(door: doors.Door) -> None:
+    """Let a worker that nobody can call register and ask for jobs."""
+    worker = {"id": "gpu-2", "generation": "g1", "pull": True, "models": ["llama"]}
+    said(door, ("/v1/workers", worker, 201), ("/v1/workers/gpu-2/jobs/claim", {"generation": "g1", "wait": 20}, 200))
+
+
+def said(door: doors.Door, *calls: tuple[str, dict[str, Any], int]) -> None:
+    """Say something as the fleet does, and expect a status."""
+    for path, body, status in calls:
         text = json.dumps(body)
         signature = fleet.sign(FLEET_SECRET, "POST", path, text.encode(), int(time.time()))
         event = doors.event("http_api_make_key") | {"path": path, "body": text}

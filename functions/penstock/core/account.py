@@ -9,7 +9,7 @@ from penstock.core.limits.bill import NOTHING_YET, bill
 from penstock.core.limits.estimate import NOTHING
 from penstock.core.limits.limiter import Limiter, Reservation
 from penstock.core.metering import Ledger
-from penstock.core.ports import Call
+from penstock.core.ports import Call, Connection
 from penstock.core.prices import Catalog
 from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
@@ -18,6 +18,7 @@ from penstock.core.selected import call_to
 from penstock.core.streams import Relay
 from penstock.errors import (
     BudgetExceeded,
+    JobsOnly,
     NoDeploymentAvailable,
     NoTimeLeft,
     PenstockError,
@@ -34,8 +35,9 @@ class Account:
     """What one request has taken so far, and the outcome that it becomes."""
 
     __slots__ = (
-        *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "call", "deployment"),
-        *("first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request", "reservation", "tries"),
+        *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "answers", "call"),
+        *("deployment", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request", "reservation"),
+        "tries",
     )
 
     def __init__(self, request: Request, ledger: Ledger, limiter: Limiter, prices: Catalog) -> None:
@@ -44,8 +46,9 @@ class Account:
         self._limiter = limiter
         self._prices = prices
         self._recorded = False
-        self._started = time.time()
-        self._began = time.perf_counter()
+        self._started = time.time() - request.worked
+        self._began = time.perf_counter() - request.worked
+        self.answers: Connection | None = None
         self.first_at: float | None = None
         self.call: Call | None = None
         self.deployment: Deployment | None = None
@@ -65,7 +68,7 @@ class Account:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if self.request.abandoned:
             return  # another runs the same again, and finds what is reserved
-        if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded)):
+        if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded, JobsOnly)):
             return  # it is counted; a ledger that kept each refusal would let a flood fill it
         self.record(error)
         self.settle()
@@ -169,7 +172,7 @@ class Attempting:
         self._account = account
         self._place = place
         self._router = router
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() - account.request.worked
 
     def __enter__(self) -> Call:
         self._place.began()

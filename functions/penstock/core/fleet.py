@@ -95,18 +95,34 @@ class Fleet:
         return await self._store.list_workers(time.time())
 
     async def serving(self, model: str) -> list[Deployment] | None:
-        """The deployments of a model on workers that may be sent requests now; ``None`` if no worker has this model.
+        """The deployments of a model on workers that may be called now; ``None`` if no worker has this model.
 
         Raises ``StateError`` while nobody can tell.
         """
         known = (await self._known()).get(model)
         now = time.time()
-        return None if known is None else [place for worker, place in known if worker.routable(now)]
+        if known is None:
+            return None
+        return [place for worker, place in known if worker.routable(now) and not worker.pulls]
+
+    async def asking(self, model: str) -> list[Deployment]:
+        """The deployments of a model on workers that ask for jobs by themselves, also on those that are gone."""
+        return [place for worker, place in (await self._known()).get(model, ()) if worker.pulls]
 
     async def deployments(self) -> list[tuple[Worker, Deployment]]:
-        """Each model of each worker that may be sent requests now, with its deployment."""
+        """Each model of each worker that may be given work now, with its deployment."""
         now = time.time()
         return [each for known in (await self._known()).values() for each in known if each[0].routable(now)]
+
+    async def find(self, id: str) -> Worker | None:
+        """The worker, as it was known a moment ago; ``None`` if it is not."""
+        for _ in range(2):
+            for known in (await self._known()).values():
+                for worker, _place in known:
+                    if worker.id == id:
+                        return worker
+            await self._read()
+        return None
 
     def look(self) -> None:
         """Begin to read who is there, if the last reading is too old; nobody waits for it yet."""
@@ -139,10 +155,11 @@ class Fleet:
         serving: Serving = {}
         for worker in workers:
             for model in worker.models:
-                serving.setdefault(model, []).append((worker, self._deployment(worker, model)))
+                serving.setdefault(model, []).append((worker, self.place(worker, model)))
         self._serving, self._read_at = serving, began
 
-    def _deployment(self, worker: Worker, model: str) -> Deployment:
+    def place(self, worker: Worker, model: str) -> Deployment:
+        """A model on a worker, as a place that serves it."""
         return Deployment(
             id=f"{worker.id}/{model}",
             model=model,

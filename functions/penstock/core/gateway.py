@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from penstock.core.account import Account, Attempting
 from penstock.core.fold import fold
@@ -13,7 +13,7 @@ from penstock.core.json import to_json
 from penstock.core.limits.estimate import NOTHING, need_of
 from penstock.core.limits.limiter import Limiter
 from penstock.core.metering import Ledger
-from penstock.core.ports import Call
+from penstock.core.ports import Call, Connection
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.place import Place
@@ -23,6 +23,7 @@ from penstock.core.routing.warming import Start, Warming
 from penstock.core.streams import Relay, read_usage
 from penstock.errors import (
     BudgetExceeded,
+    JobsOnly,
     NoDeploymentAvailable,
     PenstockError,
     PermissionDenied,
@@ -63,13 +64,16 @@ class Gateway:
         self._attempts = attempts
         self._cap = cap
 
-    async def complete(self, request: Request) -> bytes:
+    async def complete(self, request: Request, answers: Connection | None = None) -> bytes:
         """A whole answer, as JSON under the public model's name.
 
-        Tries the model's deployments in order until one answers, all under one deadline.
+        Tries the model's deployments in order until one answers, all under one deadline. That of a request that a
+        worker has taken by itself is what ``answers`` tells.
+
         Raises ``CallerError``, ``UpstreamError`` or ``NoDeploymentAvailable``.
         """
         with self._account(request) as account:
+            account.answers = answers
             body = await self._answer(account)
             if request.keep is not None:  # the outcome first, once an id; the money last, or else by who runs it again
                 account.record(None)
@@ -101,16 +105,31 @@ class Gateway:
                     return
             raise account.exhausted()
 
-    async def admit(self, request: Request) -> None:
+    async def hand_over(self, request: Request) -> Call:
+        """Admit a request that a worker has taken by itself, and answer the call that it shall make.
+
+        What is reserved is found again when its answer comes, under the same id. Raises as ``complete`` does.
+        """
+        assert request.worker is not None
+        account = self._account(request)
+        await self._admit(account)
+        return account.begin(request.worker)
+
+    async def admit(self, request: Request) -> bool:
         """Check a request that is to run later, and have its limits of requests admit it now.
 
-        Raises ``CallerError``, or ``StateError`` if nobody can tell. That no place is ready now is no reason.
+        Answers whether it must wait for a worker that asks for jobs. Raises ``CallerError``, or ``StateError`` if
+        nobody can tell. That no place is ready now is no reason.
         """
-        with suppress(NoDeploymentAvailable):
+        waits = False
+        try:
             await self._candidates(request)
+        except NoDeploymentAvailable as error:
+            waits = isinstance(error, JobsOnly)
         terms = [part for each in self.limiter.terms(request) if (part := each.of_requests())]
         reservation = await self.limiter.reserve(request, terms, NOTHING)
         self.limiter.settle(reservation, tokens=0, nanos=0)
+        return waits
 
     async def sleeps(self, request: Request) -> bool:
         """Whether the request would wait for a place that sleeps, and whose waiting requests become jobs."""
@@ -149,6 +168,8 @@ class Gateway:
         self.ledger.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
+        if request.worker is not None:
+            return (request.worker,)
         return await self.registry.candidates(request.model, request.caller)
 
     async def _answer(self, account: Account) -> bytes:
@@ -158,7 +179,7 @@ class Gateway:
         while place := await self._next(account):
             with Attempting(account, place, self.router) as call:
                 if request.tell is None:
-                    body, document = await self.registry.connection(place.deployment).complete(call)
+                    body, document = await self._connection(account, place).complete(call)
                 else:
                     body, document = b"", await fold(self._telling(account, place, call), request.endpoint)
                 request.dropped = call.dropped
@@ -171,12 +192,15 @@ class Gateway:
                 return body
         raise account.exhausted()
 
+    def _connection(self, account: Account, place: Place) -> Connection:
+        return account.answers or self.registry.connection(place.deployment)
+
     async def _telling(self, account: Account, place: Place, call: Call) -> AsyncGenerator[list[bytes], None]:
         """The batches of a stream as they come, each told in passing as the caller is to see it."""
         request = account.request
         assert request.tell is not None
         relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
-        async with aclosing(self.registry.connection(place.deployment).stream(call)) as batches:
+        async with aclosing(self._connection(account, place).stream(call)) as batches:
             async for batch in batches:
                 if out := relay.see(batch):
                     if account.first_at is None:

@@ -13,6 +13,7 @@ from penstock.core.fleet import BELIEVED as WORKERS
 from penstock.core.fleet import Fleet
 from penstock.core.ports import Connection, Store
 from penstock.errors import (
+    JobsOnly,
     ModelNotFound,
     NoDeploymentAvailable,
     NotFound,
@@ -74,9 +75,10 @@ class ModelRegistry:
     async def candidates(self, model: str, caller: Caller = ANONYMOUS) -> tuple[Deployment, ...]:
         """The deployments of a public model that the caller may be sent to, best first.
 
-        Raises ``ModelNotFound``, and ``NoDeploymentAvailable`` if it has workers and nothing else, and none is ready.
+        Raises ``ModelNotFound``, and ``NoDeploymentAvailable`` if it has workers and nothing else, and none is ready:
+        ``JobsOnly`` where there are such as ask for jobs.
         """
-        found = await self._candidates(model)
+        found = await self._candidates(model, caller)
         if caller.providers == EVERY:
             return found
         reachable = tuple(place for place in found if caller.may_reach(place))
@@ -86,7 +88,7 @@ class ModelRegistry:
             )
         return reachable
 
-    async def _candidates(self, model: str) -> tuple[Deployment, ...]:
+    async def _candidates(self, model: str, caller: Caller) -> tuple[Deployment, ...]:
         if self._fleet:
             self._fleet.look()  # so that both are waited for at once
         await self._recent()
@@ -98,6 +100,12 @@ class ModelRegistry:
             await self.refresh()
             found = self._deployments.get(model)
         if found is None and workers is not None:
+            assert self._fleet is not None
+            if any(map(caller.may_reach, await self._fleet.asking(model))):
+                raise JobsOnly(
+                    f"The model {model!r} is served by workers that take jobs and nothing else: send the request with"
+                    " the header 'Prefer: respond-async', and poll for its answer."
+                )
             raise NoDeploymentAvailable(f"No worker that serves {model!r} is ready.", retry_after=WORKERS)
         if found is None:
             raise ModelNotFound(
@@ -116,10 +124,11 @@ class ModelRegistry:
             return None
 
     async def places(self) -> list[Deployment]:
-        """Every deployment there is: configured, discovered, and of workers that may be sent requests."""
+        """Every deployment that can be called: configured, discovered, and of workers that may be sent requests."""
         await self._recent()
         workers = await self._fleet.deployments() if self._fleet else []
-        return [place for _, place in workers] + [place for places in self._deployments.values() for place in places]
+        called = [place for worker, place in workers if not worker.pulls]
+        return called + [place for places in self._deployments.values() for place in places]
 
     def providers(self) -> list[Deployment]:
         """One place of each provider that serves something, workers aside."""

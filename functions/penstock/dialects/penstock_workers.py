@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.core.keys import record_act
 from penstock.dialects._exchange import LazyRouter
+from penstock.dialects._fleet import Name, Signed, signed
 from penstock.dialects._guard import Administrator, Here, administrator
-from penstock.errors import Authentication, InvalidRequest, NotConfigured, NotFound
+from penstock.errors import InvalidRequest, NotFound
 from penstock.schema.model import MODEL_NAME
 from penstock.schema.worker import LEASE, Load, Worker
 
@@ -22,7 +23,6 @@ BEAT = LEASE / 3
 
 ITSELF = "worker"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Text = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+/?$", max_length=300)]
@@ -50,13 +50,17 @@ class Hardware(BaseModel):
 
 
 class Registration(BaseModel):
-    """A worker as it describes itself. ``generation`` is its agent's process, ``url`` where its engine answers."""
+    """A worker as it describes itself. ``generation`` is its agent's process, ``url`` where its engine answers.
+
+    One that is to ``pull`` cannot be called, and has no url: it asks for jobs.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: Name
     generation: Name
-    url: Url
+    url: Url | None = None
+    pull: bool = False
     models: Annotated[list[Text], Field(min_length=1, max_length=100)]
     state: Literal["starting", "ready", "draining"] = "ready"
     engine: Literal["sglang", "vllm", "openai", "infinilm"] = "sglang"
@@ -75,16 +79,6 @@ class Heartbeat(BaseModel):
     load: LoadFields = Field(default_factory=LoadFields)
 
 
-async def signed(request: Request, house: Here) -> None:
-    """Admits requests that are signed with the fleet's secret."""
-    signature = request.headers.get("x-penstock-signature")
-    if signature is None:
-        raise Authentication("Workers sign their requests with the fleet's secret: x-penstock-signature is missing.")
-    if not house.fleet.exists:
-        raise NotConfigured("No worker can register here: set PENSTOCK_FLEET_SECRET for the gateway and its workers.")
-    house.fleet.verify(signature, request.method, request.url.path, await request.body())
-
-
 async def worker_or_administrator(request: Request, house: Here) -> str:
     """Who drains a worker: itself, by its signature, or an administrator."""
     if "x-penstock-signature" not in request.headers:
@@ -96,18 +90,21 @@ async def worker_or_administrator(request: Request, house: Here) -> str:
 WhoDrains = Annotated[str, Depends(worker_or_administrator)]
 
 
-@router.post("", status_code=201, dependencies=[Depends(signed)], summary="Register a worker")
+@router.post("", status_code=201, dependencies=[Signed], summary="Register a worker")
 async def register(worker: Registration, house: Here) -> dict[str, Any]:
     """Take a worker in; requests come to it from now on, if it is ready."""
     odd = [model for model in worker.models if not MODEL_NAME.fullmatch(model)]
     if odd:
         raise InvalidRequest(f"models: {odd[0]!r} cannot be the name of a model.", param="models")
+    if (worker.url is None) is not worker.pull:
+        raise InvalidRequest("Give the url where the engine answers, or else 'pull': true.", param="url")
     now = time.time()
     made = await house.fleet.register(
         Worker(
             id=worker.id,
             generation=worker.generation,
-            url=worker.url,
+            url=worker.url or "",
+            pulls=worker.pull,
             models=tuple(worker.models),
             state=worker.state,
             engine=worker.engine,
@@ -123,7 +120,7 @@ async def register(worker: Registration, house: Here) -> dict[str, Any]:
     return _shown(made)
 
 
-@router.post("/{worker_id}/heartbeat", dependencies=[Depends(signed)], summary="Say that a worker is there")
+@router.post("/{worker_id}/heartbeat", dependencies=[Signed], summary="Say that a worker is there")
 async def beat(worker_id: str, word: Heartbeat, house: Here) -> dict[str, Any]:
     """Renew the lease. 404 tells the worker to register anew; ``state`` may tell it that it is draining."""
     told = await house.fleet.beat(worker_id, word.generation, word.state, Load(**word.load.model_dump()))
@@ -157,7 +154,8 @@ def _shown(worker: Worker) -> dict[str, Any]:
         "id": worker.id,
         "object": "worker",
         "state": worker.state_at(time.time()),
-        "url": worker.url,
+        "url": worker.url or None,
+        "pull": worker.pulls,
         "models": worker.models,
         "engine": worker.engine,
         "engine_version": worker.engine_version,

@@ -62,11 +62,7 @@ class OpenAI:
 
     async def _begin(self, call: Call) -> Opened:
         await self._fit(call)
-        body = self._body(call)
-        body["stream"] = True
-        if self._profile.stream_usage:
-            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-        response = await self._post(call, body)
+        response = await self._post(call, self._streamed(call))
         await self._line.expect(response, "text/event-stream", self._judge)
         return Opened(response, EventDecoder(), Chunks(self._judge), "[DONE]")
 
@@ -114,6 +110,17 @@ class OpenAI:
             self._window = next((card.context_window or 0 for card in cards if card.upstream == upstream), 0)
         if self._window:
             call.cap = min(call.cap, max(self._window - call.prompt, self._window // 8))
+
+    def written(self, call: Call) -> dict[str, Any]:
+        """The body of a call that another makes: of a stream, where there can be one."""
+        return self._body(call) if call.endpoint == EMBEDDINGS else self._streamed(call)
+
+    def _streamed(self, call: Call) -> dict[str, Any]:
+        body = self._body(call)
+        body["stream"] = True
+        if self._profile.stream_usage:
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        return body
 
     def _body(self, call: Call) -> dict[str, Any]:
         """The body to send: the caller's, under the upstream's model name, with the fields that the profile knows."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.schema.key import Caller
 from penstock.schema.limit import Standing
+from penstock.schema.model import Deployment
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -43,6 +44,8 @@ class Request:
     answer is given to ``keep`` before anything is settled, which tells whether this try is the one that counts. One
     that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made. One
     that becomes a job where it is served has ``accepted``, which writes the job: awaited before anybody is called.
+
+    A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers.
     """
 
     id: str
@@ -68,6 +71,8 @@ class Request:
     accepted: Callable[[], Awaitable[None]] | None = None
     abandoned: bool = False
     reservations: int = 0
+    worker: Deployment | None = None
+    worked: float = 0.0
 
     @property
     def wants_usage(self) -> bool:

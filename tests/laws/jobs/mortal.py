@@ -10,6 +10,7 @@ from typing import Any, cast
 READS = (
     "find_job",
     "due_jobs",
+    "parked_jobs",
     "read_chunks",
     "find_key",
     "read_key",
@@ -18,6 +19,7 @@ READS = (
     "find_batch",
     "load_registry",
     "list_notices",
+    "list_workers",
 )
 """What changes nothing: to die before or after it is to die after the call before it."""
 

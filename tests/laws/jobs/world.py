@@ -131,13 +131,11 @@ class Process:
         queue: Any = Mortal(world.queue, life, world.saw)
         objects: Any = Mortal(world.objects, life, world.saw) if world.objects is not None else None
         bulk = Bulk(objects, 0)
-        place = Deployment("p", "m", "paid", "openai", "m", "http://x")
-        provider: Any = Provider(world, life)
-        registry = ModelRegistry(store, [place], [], lambda _: provider)
+        registry = self.registry(store, Provider(world, life))
         self.ledger = Ledger(store)
         models = {model: Limits(concurrency=slots) for model, slots in world.rooms.items()}
         self.limiter = Limiter(store, replace(PLAN, models=models))
-        gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
+        self.gateway = gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
         channels = Channels()
         self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk=bulk, channels=channels)
         self.resender = resender.Resender(store, queue)
@@ -145,6 +143,14 @@ class Process:
         parts = {"bulk": bulk, "channels": channels, "usher": self.usher}
         self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, **parts)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
+
+    def registry(self, store: Any, provider: Any) -> ModelRegistry:
+        """What models there are: one, at one provider."""
+        return ModelRegistry(store, [Deployment("p", "m", "paid", "openai", "m", "http://x")], [], lambda _: provider)
+
+    def start(self) -> None:
+        """Run jobs from now on."""
+        self.consumer.start()
 
     async def submit(self, caller: Caller = CALLER, *, streamed: bool = False) -> Job:
         """Accept the one request."""
@@ -197,7 +203,7 @@ class World:
                 if self.streamed:
                     self.reading = asyncio.ensure_future(self.read(self.accepted[-1]))
             await process.resender.turn()
-            process.consumer.start()
+            process.start()
             async with asyncio.timeout(PATIENCE):
                 while not life.dead and await self.jobs():
                     self.happened.clear()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.counters import Counter
 from penstock.core.gateway import Gateway
@@ -22,10 +22,11 @@ from penstock.core.jobs.submission import OVERDUE, Terms
 from penstock.core.jobs.usher import Usher
 from penstock.core.json import parse
 from penstock.core.keys import Keyring
-from penstock.core.ports import Queue, Store
+from penstock.core.ports import Connection, Queue, Store
 from penstock.errors import (
     InvalidRequest,
     JobError,
+    JobsOnly,
     ModelFull,
     NoDeploymentAvailable,
     PenstockError,
@@ -38,6 +39,7 @@ from penstock.errors import (
 )
 from penstock.schema.batch import LINE_KEPT, is_line
 from penstock.schema.job import CANCELLED, Job
+from penstock.schema.model import Deployment
 from penstock.schema.request import Request
 
 See = Callable[[list[bytes]], list[bytes]]
@@ -62,6 +64,14 @@ ENDED = Counter(
 Errand = Callable[[Job, str], Awaitable[None]]
 """What is done with a job that is no request, by the runner of a name that has claimed it."""
 NO_ERRANDS: Mapping[str, Errand] = {}
+
+
+class Taken(NamedTuple):
+    """An answer that a worker has made by itself: where, how it tells it, and in how many seconds."""
+
+    place: Deployment
+    connection: Connection
+    seconds: float
 
 
 class JobRunner:
@@ -93,6 +103,11 @@ class JobRunner:
         self._usher = usher
         self._errands = errands
         self.name = f"runner-{secrets.token_hex(6)}"
+
+    @property
+    def longest(self) -> float:
+        """Seconds that one try may take."""
+        return self._terms.timeout
 
     async def run(self, message: str) -> None:
         """Claim the job that a message of SQS points to, ``{"job_id": "…"}``, and run it.
@@ -127,28 +142,34 @@ class JobRunner:
         """
         if (errand := self._errands.get(job.endpoint)) is not None:
             await errand(job, self.name)
-            return
+        elif not await self.hopeless(job):
+            await self.attempt(job)
+
+    async def hopeless(self, job: Job) -> bool:
+        """End a job that was claimed too often or too late to be begun again; ``False`` for every other."""
         if job.attempts > self._terms.attempts:
             died = JobError(f"The job was begun {job.attempts - 1} times and never ended: it was given up.")
             await self._end(job, error=failure.write(died))
-            return
+            return True
         if self._left(job) <= 0:
             await self._failed(job, self._late("No time is left for another try."))
-            return
+            return True
+        return False
+
+    async def attempt(self, job: Job, taken: Taken | None = None) -> None:
+        """Have the gateway answer a job, or take the answer that a worker has ``taken`` to the end; as ``work``."""
         request: Request | None = None
         with self._recording(job) as recording:
             try:
-                request = await self._request(job, recording)
-                if await self._call(job, request, recording):
+                request = await self.request(job, recording)
+                if taken is not None:
+                    request.worker, request.worked = taken.place, taken.seconds
+                if await self._call(job, request, recording, taken):
                     ENDED.add("completed")
-            except ModelFull:
-                await self._park(job)
-            except RateLimited as error:
-                await self._give_back(job, error.retry_after or BACKOFF, failed=False)
             except StateError:
                 raise
             except PenstockError as error:
-                await self._failed(job, error)
+                await self.refused(job, error)
         if request is not None:
             await self._after(job, request)
 
@@ -166,7 +187,7 @@ class JobRunner:
             if job.streamed:
                 request.tell = recording.say if see is None else lambda payloads: recording.say(see(payloads))
             try:
-                if await self._call(job, request, recording):
+                if await self._call(job, request, recording, None):
                     ENDED.add("completed")
             except PenstockError as error:
                 if request.accepted is not None or isinstance(error, StateError):
@@ -181,13 +202,22 @@ class JobRunner:
             with suppress(StateError):  # the usher looks by itself as well
                 await self._usher.call(job.model)
 
+    async def refused(self, job: Job, error: PenstockError) -> None:
+        """See to it that a job comes again whose try was not admitted or has failed, or that it ends."""
+        if isinstance(error, ModelFull | JobsOnly):
+            await self.park(job)
+        elif isinstance(error, RateLimited):
+            await self.give_back(job, error.retry_after or BACKOFF)
+        else:
+            await self._failed(job, error)
+
     def _recording(self, job: Job) -> Recording:
         expires = time.time() + self._terms.timeout + LEASE + self._terms.retention
         return Recording(self._store, self._channels.of(job.id), job, expires=expires)
 
-    async def _call(self, job: Job, request: Request, recording: Recording) -> bool:
+    async def _call(self, job: Job, request: Request, recording: Recording, taken: Taken | None) -> bool:
         """Have the gateway answer while the lease is renewed; ``False`` if the job was taken away meanwhile."""
-        working = asyncio.ensure_future(self._gateway.complete(request))
+        working = asyncio.ensure_future(self._gateway.complete(request, taken.connection if taken else None))
         renewing = asyncio.ensure_future(self._renew(job, request, working))
         try:
             await asyncio.wait({working})
@@ -196,7 +226,7 @@ class JobRunner:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
             if request.abandoned:
-                await self._give_back(job, 0.0, failed=False)
+                await self.give_back(job, 0.0)
             raise
         finally:
             renewing.cancel()
@@ -216,7 +246,7 @@ class JobRunner:
                 continue
             try:
                 began = time.monotonic()
-                if await self._store.renew_job(job.id, self.name, now=time.time(), lease=LEASE):
+                if await self._store.renew_job(job.id, job.runner, now=time.time(), lease=LEASE):
                     until = began + LEASE
                     continue
                 found = await self._store.find_job(job.id)
@@ -229,7 +259,8 @@ class JobRunner:
             working.cancel()
             return
 
-    async def _request(self, job: Job, recording: Recording) -> Request:
+    async def request(self, job: Job, recording: Recording | None = None) -> Request:
+        """What a job asks of the gateway. Raises ``InvalidRequest``, or ``Authentication`` once its key is gone."""
         document = await self._bulk.whole(job.body)
         try:
             body: Any = parse(document)
@@ -246,8 +277,8 @@ class JobRunner:
             deadline=asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job)),
             size=len(document),
             admitted=True,
-            keep=partial(self._keep, job, recording),
-            tell=recording.say if job.streamed else None,
+            keep=partial(self._keep, job, recording) if recording else None,
+            tell=recording.say if recording and job.streamed else None,
         )
 
     async def _keep(self, job: Job, recording: Recording, answer: bytes) -> bool:
@@ -271,7 +302,7 @@ class JobRunner:
             try:
                 held = await self._bulk.kept(job.id, f"result-{job.claims}", result)  # no other runner writes there
                 ended = await self._store.finish_job(
-                    job.id, self.name, now=now, expires=expires, result=held, error=error
+                    job.id, job.runner, now=now, expires=expires, result=held, error=error
                 )
                 if ended:
                     await self._bulk.forget(job.body)
@@ -290,7 +321,7 @@ class JobRunner:
             if pause >= self._left(job):
                 error = self._late(error.public or error.message)
             elif job.attempts < self._terms.attempts:
-                await self._give_back(job, pause, failed=True)
+                await self.give_back(job, pause, failed=True)
                 return
         ENDED.add("failed")
         await self._end(job, error=failure.write(error))
@@ -304,17 +335,19 @@ class JobRunner:
     def _late(self, why: str) -> TaskTimeout:
         return TaskTimeout(f"The task was not done within its time limit of {self._terms.time_limit:g} seconds. {why}")
 
-    async def _park(self, job: Job) -> None:
-        """Have the job wait for its model; it is told again like any other, ever less often."""
+    async def park(self, job: Job) -> bool:
+        """Have the job wait for its model, told again like any other, ever less often; ``False`` if it is not ours."""
         now = time.time()
         due_at = now + max(OVERDUE, now - job.created_at)
-        if await self._store.release_job(job.id, self.name, due_at=due_at, failed=False, parked=True):
+        parked = await self._store.release_job(job.id, job.runner, due_at=due_at, failed=False, parked=True)
+        if parked:
             ENDED.add("parked")
+        return parked
 
-    async def _give_back(self, job: Job, delay: float, *, failed: bool) -> None:
+    async def give_back(self, job: Job, delay: float, *, failed: bool = False) -> None:
         """Queue the job again: the record first, and then its message, which may be lost."""
         due_at = time.time() + delay + OVERDUE
-        if not await self._store.release_job(job.id, self.name, due_at=due_at, failed=failed):
+        if not await self._store.release_job(job.id, job.runner, due_at=due_at, failed=failed):
             return
         ENDED.add("given_back")
         with suppress(StateError):  # it is due, and so told again

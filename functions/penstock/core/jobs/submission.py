@@ -81,10 +81,12 @@ class Submissions:
         """
         try:
             job, seen = await self.draft(request, key)
-            await self._gateway.admit(request)
+            job = replace(job, parked=await self._gateway.admit(request))
             job = await self.keep(job, seen)
         except Repeated as repeat:
             return await self._bulk.answered(repeat.job)
+        if job.parked:
+            return job
         try:
             await self._queue.send(job.id, priority=job.priority)
         except StateError as error:

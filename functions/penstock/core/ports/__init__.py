@@ -2,8 +2,20 @@
 
 from penstock.core.ports.objects import Objects
 from penstock.core.ports.outlet import Outlet, Reply
-from penstock.core.ports.provider import Answer, Call, Connection
+from penstock.core.ports.provider import Answer, Call, Connection, Correspondence, Posted
 from penstock.core.ports.queue import Message, Queue
 from penstock.core.ports.store import Store
 
-__all__ = ["Answer", "Call", "Connection", "Message", "Objects", "Outlet", "Queue", "Reply", "Store"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Connection",
+    "Correspondence",
+    "Message",
+    "Objects",
+    "Outlet",
+    "Posted",
+    "Queue",
+    "Reply",
+    "Store",
+]

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from penstock.schema.model import ModelCard
+from penstock.schema.model import Deployment, ModelCard
 
 
 @dataclass(slots=True)
@@ -35,6 +35,34 @@ class Answer(NamedTuple):
 
     body: bytes
     document: dict[str, Any]
+
+
+class Posted(NamedTuple):
+    """What a worker says of a call that it has made by itself: the engine's status (0: none came), the content type and
+    the bytes of its answer, and what ended the call too early, if something did: ``unavailable``, ``timeout`` or
+    ``stopped``.
+    """
+
+    status: int = 0
+    content_type: str = ""
+    body: bytes = b""
+    trouble: str = ""
+
+
+class Correspondence(Protocol):
+    """Calls to engines that nobody can reach: told to their worker, and answered by what it posts."""
+
+    def written(self, place: Deployment, call: Call) -> dict[str, Any]:
+        """The body as the place shall see it."""
+        ...
+
+    def bound(self, place: Deployment, call: Call) -> str | None:
+        """The field of the body that holds a bound which the house has put on the answer, if it has."""
+        ...
+
+    def read(self, place: Deployment, posted: Posted) -> Connection:
+        """A connection that answers what was posted."""
+        ...
 
 
 class Connection(Protocol):
