@@ -39,7 +39,7 @@ async def too_many_requests_for_seconds(call: Call) -> None:
 
 @FAULTS.add(BUSY)
 async def too_many_requests_until_a_date(call: Call) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)
     call.answer(SLOW_DOWN, 429, Retry_After=date)
 
 
