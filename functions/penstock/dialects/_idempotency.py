@@ -6,6 +6,7 @@ The header is that of draft-ietf-httpapi-idempotency-key-header-07. Another body
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -21,6 +22,7 @@ from penstock.schema.job import COMPLETED, Job
 
 LARGEST = 64 * 1024
 """Bytes of an answer that is kept."""
+_BOUNDARY = re.compile(r'^multipart/.*boundary="?([^";,]+)', re.IGNORECASE)
 KEPT = (b"content-type", b"location", b"preference-applied")
 
 Serve = Callable[[Receive, Send], Awaitable[None]]
@@ -83,11 +85,17 @@ async def _replay(exchange: Exchange, job: Job, digest: str) -> None:
 
 
 class _Digest:
-    """Hashes a request while it is read: its address first, then its body as it comes."""
+    """Hashes a request while it is read: its address first, then its body as it comes.
+
+    What stands between the parts of a form is drawn by lot each time that it is sent, and left out.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._hash = sha256(exchange.scope["path"].encode() + b"?" + exchange.scope["query_string"] + b"\0")
+        form = _BOUNDARY.search(exchange.header(b"content-type") or "")
+        self._boundary = b"--" + form[1].encode("latin-1") if form else b""
+        self._held = b""
         self._over = False
 
     @property
@@ -98,8 +106,8 @@ class _Digest:
         """The next part of the body, noted."""
         message = await self._exchange.receive()
         if message["type"] == "http.request":
-            self._hash.update(message.get("body", b""))
             self._over = not message.get("more_body", False)
+            self._note(message.get("body", b""))
         return message
 
     async def read_all(self) -> None:
@@ -107,6 +115,13 @@ class _Digest:
         while not self._over:
             if (await self.receive())["type"] == "http.disconnect":
                 raise ClientLeft
+
+    def _note(self, data: bytes) -> None:
+        if self._boundary:
+            data = (self._held + data).replace(self._boundary, b"")
+            end = len(data) if self._over else max(len(data) - len(self._boundary) + 1, 0)
+            data, self._held = data[:end], data[end:]  # what may be the beginning of a boundary waits for the rest
+        self._hash.update(data)
 
 
 class _Answer:

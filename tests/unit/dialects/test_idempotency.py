@@ -79,7 +79,7 @@ async def post(client: httpx.AsyncClient, path: str, key: str = "k-1", **options
 
 def within(folder: Path, secret: bytes) -> bool:
     """Whether a file in the folder holds the secret."""
-    return any(secret in file.read_bytes() for file in folder.iterdir())
+    return any(secret in file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
 async def test_a_repeat_is_told_the_first_answer_and_serves_nothing(caller: Any, refreshes: Refreshes) -> None:
@@ -238,3 +238,35 @@ async def test_a_kept_answer_expires(caller: Any, house: House, refreshes: Refre
     await post(client, REFRESH)
     await post(client, REFRESH)
     assert len(refreshes) == 2
+
+
+async def test_a_file_that_is_sent_again_is_the_same_whatever_stands_between_the_parts(
+    caller: Any, house: House
+) -> None:
+    client = await caller()
+    parts = [("purpose", "user_data", None), ("file", "a" * 5000, "a.txt")]
+    answers = [
+        await upload(client, parts, boundary, cut) for boundary, cut in (("x1", 7), ("another-one", 64), ("x", 9999))
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    changed = await upload(client, [parts[0], ("file", "b" * 5000, "a.txt")], "x1", 64)
+    assert changed.json()["error"]["code"] == "idempotency_key_reused"
+
+
+async def upload(client: httpx.AsyncClient, parts: list[Any], boundary: str, cut: int) -> httpx.Response:
+    """Send a form with this boundary, in pieces of so many bytes."""
+    form = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"'
+        + (f'; filename="{file}"' if file else "")
+        + f"\r\n\r\n{value}\r\n"
+        for name, value, file in parts
+    )
+    body = f"{form}--{boundary}--\r\n".encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), cut):
+            yield body[start : start + cut]
+
+    headers = {"content-type": f"multipart/form-data; boundary={boundary}", "idempotency-key": "k-1"}
+    return await client.post("/v1/files", headers=headers, content=pieces())
