@@ -38,9 +38,11 @@ from penstock.core.routing.breaker import Bounds
 from penstock.core.routing.router import Router
 from penstock.core.routing.warming import Start
 from penstock.core.sweeper import Sweeper
+from penstock.core.webhooks.desk import WebhookDesk, furnish
 from penstock.errors import SettingsError, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
+from penstock.outbound.outlet import GuardedOutlet
 from penstock.providers._posted import Letters
 from penstock.providers._profiles import PROFILES, region_in
 from penstock.schema.batch import ENDPOINT as BATCHES
@@ -49,6 +51,7 @@ from penstock.schema.model import Deployment
 from penstock.settings import DEFAULT_STATE, Settings, fault
 
 SIMULATED = "simulated"
+EAGER = ("", "job_runner")
 
 
 def build(settings: Settings) -> House:
@@ -59,18 +62,17 @@ def build(settings: Settings) -> House:
     store = build_store(settings, client)
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
     gateway = _gateway(settings, store, client, fleet)
-    queue = build_queue(settings, client)
-    objects = build_objects(settings, client)
+    queue, objects = build_queue(settings, client), build_objects(settings, client)
     bulk, files = Bulk(objects, _room(settings)), Shelf(store, objects, document.files)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
-    terms, channels = _terms(document), Channels()
-    usher = Usher(store, queue, _rooms(document))
+    terms, channels, usher = _terms(document), Channels(), Usher(store, queue, _rooms(document))
+    told = (webhooks := _webhooks(settings, store, keyring)).announcer
     shared = (store, queue, gateway, keyring, terms)
     driver = Driver(store, queue, files, bulk, document.batches, longest=document.request.max_body_bytes)
-    errands = {BATCHES: Turns(store, queue, driver).take}
-    runner = JobRunner(*shared, bulk=bulk, channels=channels, usher=usher, errands=errands)
+    errands = {BATCHES: Turns(store, queue, driver, told).take}
+    runner = JobRunner(*shared, bulk=bulk, channels=channels, usher=usher, announcer=told, errands=errands)
     consumer = Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace)
-    submissions = Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels)
+    submissions = Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels, announcer=told)
     return House(
         settings=settings,
         client=client,
@@ -92,12 +94,13 @@ def build(settings: Settings) -> House:
         runner=runner,
         inplace=InPlace(gateway, submissions, runner, consumer),
         pulled=PulledJobs(store, fleet, gateway, runner, Letters()),
-        resender=Resender(store, queue),
+        resender=Resender(store, queue, told),
         files=files,
         batches=Batches(store, queue, files),
         sweeper=Sweeper(store, objects, files, terms),
         usher=usher,
         consumer=consumer,
+        webhooks=webhooks,
         key_header=document.auth.api_key_header.lower().encode(),
     )
 
@@ -158,7 +161,13 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     """What the housekeeper's door needs."""
     house = build(settings)
     first = (house.store, house.reaper, house.resender)
-    return house, Housekeeper(*first, usher=house.usher, prober=house.prober, sweeper=house.sweeper)
+    return house, Housekeeper(
+        *first,
+        usher=house.usher,
+        prober=house.prober,
+        sweeper=house.sweeper,
+        courier=house.webhooks.courier,
+    )
 
 
 def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
@@ -186,6 +195,13 @@ def _room(settings: Settings) -> int:
     """Bytes of a document that a record of this store should hold at most."""
     room: int = getattr(plugs.load("stores", settings.state_url.partition(":")[0]), "ROOM", ROOM)
     return room
+
+
+def _webhooks(settings: Settings, store: Store, keyring: Keyring) -> WebhookDesk:
+    """A door that answers callers is frozen with its answer: what is new waits for the housekeeper there."""
+    section = settings.document.webhooks
+    outlet = GuardedOutlet(section.allow_networks, allow_http=section.allow_http)
+    return furnish(store, outlet, keyring, section, eager=settings.door in EAGER)
 
 
 def _workplace(settings: Settings) -> Workplace:

@@ -14,6 +14,7 @@
     │   ├── KeyInUse                409  idempotency_key_in_use
     │   ├── AnswerNotKept           409  idempotency_answer_not_kept
     │   ├── BatchEnded              409  batch_ended
+    │   ├── DeliveryUnderWay        409  delivery_under_way
     │   ├── RequestTooLarge         413  request_too_large
     │   ├── RateLimited             429  rate_limited
     │   │   └── ModelFull           429  as many requests of the model are under way as may be
@@ -131,6 +132,13 @@ class KeyInUse(CallerError):
 
     status = 409
     code = "idempotency_key_in_use"
+
+
+class DeliveryUnderWay(CallerError):
+    """This delivery to a webhook is being sent just now."""
+
+    status = 409
+    code = "delivery_under_way"
 
 
 class AnswerNotKept(CallerError):

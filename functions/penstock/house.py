@@ -26,6 +26,7 @@ from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.sweeper import Sweeper
+from penstock.core.webhooks.desk import WebhookDesk
 from penstock.outbound import HttpClient
 from penstock.settings import Settings
 
@@ -60,6 +61,7 @@ class House:
     sweeper: Sweeper
     usher: Usher
     consumer: Consumer
+    webhooks: WebhookDesk
     key_header: bytes
 
     async def open(self) -> None:
@@ -73,6 +75,7 @@ class House:
             self.sweeper.start()
             self.usher.start()
             self.consumer.start()
+            self.webhooks.courier.start()
             self.reaper.start()
             if self.settings.document.health_check.enabled:
                 self.prober.start()
@@ -84,6 +87,7 @@ class House:
         await self.resender.close()
         await self.sweeper.close()
         await self.usher.close()
+        await self.webhooks.close()
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()

@@ -14,6 +14,7 @@ CONFIG = """\
 auth: {mode: keys, api_keys: [test-key]}
 providers:
   - {name: simulated, type: simulated}
+webhooks: {allow_networks: [127.0.0.0/8], allow_http: true}
 """
 
 

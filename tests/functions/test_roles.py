@@ -28,12 +28,13 @@ from penstock.schema.limit import Limits
 from penstock.schema.meter import Claim
 from penstock.schema.request import CHAT
 from penstock.schema.secret import Secret
+from penstock.schema.webhook import Webhook, Webhooks
 from tests.functions import adapter, doors, dynamodb, runtime_api, template
 
 LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:BatchWriteItem")}
 """When outcomes had to wait for the store, they are written together."""
 FLEET_SECRET = Secret("a-secret-of-the-fleet")
-REPEATED_WRITES = {(kind, "dynamodb:GetItem") for kind in ("outcomes", "jobs", "workers")}
+REPEATED_WRITES = {(kind, "dynamodb:GetItem") for kind in ("outcomes", "jobs", "workers", "deliveries")}
 """When a condition fails, the item is read to learn whether this very call had written it."""
 DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
@@ -109,6 +110,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         administer(door)
         work(door)
         pull(door)
+        have_webhooks(door)
         submit_and_cancel(door)
         keep_a_file(door)
     rarely = LARGE_DOCUMENTS | TOKENS_OF_JOBS
@@ -139,7 +141,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
 
 
 def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
-    asyncio.run(accept(wire.state_url, "job-0001"))
+    asyncio.run(accept(wire.state_url, "job-0001", notify=True))
     batch = asyncio.run(hand_in(wire))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("JobRunner", api, on_dynamodb, tmp_path / "log") as door:
@@ -156,11 +158,13 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(lose_a_hold(wire.state_url))
     asyncio.run(accept(wire.state_url, "job-0002", due_at=1.0))
+    asyncio.run(accept(wire.state_url, "job-0003", notify=True, ended=True))
     asyncio.run(hand_in(wire, seconds=-1.0))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
     assert (done["models"], done["holds_ended"], done["jobs_resent"], done["files_removed"]) == (1, 1, 1, 1)
+    assert done["deliveries_tried"] >= 1, "other functions may have left some"
     assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES, REPEATED_WRITES)
 
 
@@ -285,6 +289,30 @@ def said(door: doors.Door, *calls: tuple[str, dict[str, Any], int]) -> None:
         assert door.call(event)["statusCode"] == status, path
 
 
+def have_webhooks(door: doors.Door) -> None:
+    """Register a webhook, and go through all that may happen to one."""
+    made = door.call(doors.event("http_api_make_webhook"))
+    assert made["statusCode"] == 201
+    path = f"/v1/webhooks/{json.loads(made['body'])['id']}"
+    tested = call(door, "POST", f"{path}/test")
+    for method, where in (
+        ("GET", "/v1/webhooks"),
+        ("PATCH", path),
+        ("POST", f"{path}/rotate"),
+        ("GET", f"{path}/deliveries"),
+        ("POST", f"/v1/webhooks/deliveries/{tested['id']}/redeliver"),
+    ):
+        call(door, method, where)
+
+
+def call(door: doors.Door, method: str, path: str) -> Any:
+    """What a route answers to its key's holder."""
+    event = doors.event("http_api_make_webhook") | {"httpMethod": method, "path": path, "body": "{}"}
+    answer = door.call(event)
+    assert answer["statusCode"] == 200, (method, path, answer["body"])
+    return json.loads(answer["body"])
+
+
 async def make_admin(state_url: str) -> None:
     """Put the key of the events into the table, as `penstock keys new --scope admin` does with one of its own."""
     store = plugs.load("stores", "dynamodb").connect(state_url, None)
@@ -302,14 +330,23 @@ async def lose_a_hold(state_url: str) -> None:
     await store.close()
 
 
-async def accept(state_url: str, id: str, due_at: float | None = None) -> None:
-    """Put a job of a virtual key into the table, as the doors that accept jobs do."""
+async def accept(
+    state_url: str, id: str, due_at: float | None = None, *, notify: bool = False, ended: bool = False
+) -> None:
+    """Put a job of a virtual key into the table, as the doors that accept jobs do; one whose end webhooks are to be
+    told, perhaps, or one whose runner died after it, before it had told them.
+    """
     store = plugs.load("stores", "dynamodb").connect(state_url, None)
     await store.open()
     body = json.dumps({"model": "simulated/echo", "messages": [{"role": "user", "content": "hello"}]}).encode()
     key = new_key(generate(), limits=Limits(tokens_per_minute=100_000))
     await store.create_key(key)
-    await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at, streamed=True))
+    await store.create_job(Job(id, key.id, CHAT, body, time.time(), due_at=due_at, streamed=True, notify=notify))
+    if notify:
+        webhook = Webhook("wh_1", "http://127.0.0.1:9/hook", Secret("whsec_dGVzdA=="))
+        await store.replace_webhooks(Webhooks(key.id, 1, (webhook,)))
+    if ended:
+        await store.cancel_job(id, now=time.time(), expires=time.time() + 60, tell_at=1.0)
     await store.close()
 
 

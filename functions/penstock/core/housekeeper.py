@@ -10,6 +10,7 @@ from penstock.core.jobs.usher import Usher
 from penstock.core.limits.reaper import Reaper
 from penstock.core.ports import Store
 from penstock.core.sweeper import Sweeper
+from penstock.core.webhooks.courier import Courier
 
 RETENTION = 93 * 86400.0
 """Seconds for which outcomes are kept: GET /v1/usage tells up to 92 days."""
@@ -19,7 +20,15 @@ class Housekeeper:
     """The chores that some process must do now and then; doing them twice does no harm."""
 
     def __init__(
-        self, store: Store, reaper: Reaper, resender: Resender, *, usher: Usher, prober: Prober, sweeper: Sweeper
+        self,
+        store: Store,
+        reaper: Reaper,
+        resender: Resender,
+        *,
+        usher: Usher,
+        prober: Prober,
+        sweeper: Sweeper,
+        courier: Courier,
     ) -> None:
         self._store = store
         self._reaper = reaper
@@ -27,15 +36,20 @@ class Housekeeper:
         self._usher = usher
         self._prober = prober
         self._sweeper = sweeper
+        self._courier = courier
 
     async def run(self) -> dict[str, int]:
-        """End lost holds, tell of jobs again, look at providers, forget what is old; answers how many."""
+        """End lost holds, tell of jobs again, look at providers, forget what is old, send what webhooks wait for.
+
+        Answers how many.
+        """
         lost = await self._reaper.turn()
         resent = await self._resender.turn()
         called = await self._usher.turn()
         looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
         swept = await self._sweeper.turn()
+        tried = await self._courier.turn()  # the last: receivers may be slow
         return {
             "holds_ended": lost,
             "jobs_resent": resent,
@@ -45,4 +59,5 @@ class Housekeeper:
             "providers_down": looked.down,
             "outcomes_pruned": pruned,
             "files_removed": swept,
+            "deliveries_tried": tried,
         }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Literal
 from urllib.parse import urlsplit
 
+from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
 from penstock.schema.model import MODEL_NAME, ColdStart
 from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, MODELS
+from penstock.schema.webhook_section import WebhookSection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
@@ -25,11 +26,6 @@ _DEAREST = 1_000
 _ORIGIN = re.compile(r"\*|https?://[^/\s?#@]+")
 _ORIGINS = "origins such as https://app.example, or *"
 _VALUE = re.compile(r"[ -~\xa0-\xff]*")
-
-
-def _require(name: str, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}: must be {wanted}")
 
 
 def _reachable(url: str) -> bool:
@@ -44,17 +40,8 @@ def _reachable(url: str) -> bool:
     return parts.scheme in ("http", "https") and named and whole and bool(_VISIBLE.fullmatch(url))
 
 
-NETWORKS = "networks such as 10.0.0.0/8"
 INSIDE = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 """Loopback and the private networks of RFC 1918 and RFC 4193."""
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +56,9 @@ class Server:
     trusted_proxies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _require("trusted_proxies", all(map(_is_network, self.trusted_proxies)), NETWORKS)
-        _require("port", 1 <= self.port <= 65535, "from 1 to 65535")
-        _require("grace", 0 <= self.grace <= 3600, "from 0 to 3600 seconds")
+        require("trusted_proxies", all(map(is_network, self.trusted_proxies)), NETWORKS)
+        require("port", 1 <= self.port <= 65535, "from 1 to 65535")
+        require("grace", 0 <= self.grace <= 3600, "from 0 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +74,11 @@ class Auth:
     trusted_networks: list[str] = field(default_factory=lambda: list(INSIDE))
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             "api_key_header", bool(_HEADER.fullmatch(self.api_key_header)), "a header's name: letters, digits and -"
         )
-        _require("trusted_networks", all(map(_is_network, self.trusted_networks)), NETWORKS)
-        _require("api_keys", all(map(_VISIBLE.fullmatch, self.api_keys)), "keys of visible ASCII characters")
+        require("trusted_networks", all(map(is_network, self.trusted_networks)), NETWORKS)
+        require("api_keys", all(map(_VISIBLE.fullmatch, self.api_keys)), "keys of visible ASCII characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +95,10 @@ class Bounds:
     proxy_info: bool = True
 
     def __post_init__(self) -> None:
-        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
-        _require("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024")
-        _require("attempts", 1 <= self.attempts <= 20, "from 1 to 20")
-        _require("ping_interval", 0 < self.ping_interval <= 15, "more than 0 and at most 15 seconds")
+        require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        require("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024")
+        require("attempts", 1 <= self.attempts <= 20, "from 1 to 20")
+        require("ping_interval", 0 < self.ping_interval <= 15, "more than 0 and at most 15 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,21 +145,21 @@ class Provider:
 
     def __post_init__(self) -> None:
         names = [model if isinstance(model, str) else model.name for model in self.models]
-        _require("name", bool(_NAME.fullmatch(self.name)), "1 to 64 letters, digits, dots, dashes and underscores")
-        _require("base_url", self.base_url is None or _reachable(self.base_url), _ADDRESS)
-        _require("models", all(map(MODEL_NAME.fullmatch, names)), _MODELS)
-        _require("models", len(set(names)) == len(names), "a list that has each name once")
-        _require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
-        _require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
+        require("name", bool(_NAME.fullmatch(self.name)), "1 to 64 letters, digits, dots, dashes and underscores")
+        require("base_url", self.base_url is None or _reachable(self.base_url), _ADDRESS)
+        require("models", all(map(MODEL_NAME.fullmatch, names)), _MODELS)
+        require("models", len(set(names)) == len(names), "a list that has each name once")
+        require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
+        require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
         wake_url = self.cold_start.wake_url if self.cold_start else None
-        _require("cold_start", wake_url is None or _reachable(wake_url), f"with a wake_url that is {_ADDRESS}")
-        _require("weight", 1 <= self.weight <= 1000, "from 1 to 1000")
-        _require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
-        _require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
-        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        require("cold_start", wake_url is None or _reachable(wake_url), f"with a wake_url that is {_ADDRESS}")
+        require("weight", 1 <= self.weight <= 1000, "from 1 to 1000")
+        require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
+        require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
+        require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
         first = self.first_token_timeout
-        _require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
-        _require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
+        require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
+        require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +181,8 @@ class PriceRow:
     def __post_init__(self) -> None:
         said = {name: getattr(self, name) for name in ("input", "cached_input", "output", "image", "gpu_second")}
         for name, dollars in said.items():
-            _require(name, dollars is None or 0 <= dollars <= _DEAREST, f"from 0 to {_DEAREST} dollars")
-        _require("input", any(dollars is not None for dollars in said.values()), "given, or another price; 0 is free")
+            require(name, dollars is None or 0 <= dollars <= _DEAREST, f"from 0 to {_DEAREST} dollars")
+        require("input", any(dollars is not None for dollars in said.values()), "given, or another price; 0 is free")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +196,8 @@ class Workers:
 
     def __post_init__(self) -> None:
         first = self.first_token_timeout
-        _require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
-        _require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
+        require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +218,9 @@ class CircuitBreaker:
     half_open_max_calls: int = 1
 
     def __post_init__(self) -> None:
-        _require("failure_threshold", 1 <= self.failure_threshold <= 1000, "from 1 to 1000")
-        _require("recovery_timeout", 0 < self.recovery_timeout <= 3600, "more than 0 and at most 3600 seconds")
-        _require("half_open_max_calls", 1 <= self.half_open_max_calls <= 100, "from 1 to 100")
+        require("failure_threshold", 1 <= self.failure_threshold <= 1000, "from 1 to 1000")
+        require("recovery_timeout", 0 < self.recovery_timeout <= 3600, "more than 0 and at most 3600 seconds")
+        require("half_open_max_calls", 1 <= self.half_open_max_calls <= 100, "from 1 to 100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +235,9 @@ class HealthCheck:
     unhealthy_after: int = 2
 
     def __post_init__(self) -> None:
-        _require("interval", 1 <= self.interval <= 3600, "from 1 to 3600 seconds")
-        _require("timeout", 0 < self.timeout <= self.interval, "more than 0 and at most the interval")
-        _require("unhealthy_after", 1 <= self.unhealthy_after <= 100, "from 1 to 100")
+        require("interval", 1 <= self.interval <= 3600, "from 1 to 3600 seconds")
+        require("timeout", 0 < self.timeout <= self.interval, "more than 0 and at most the interval")
+        require("unhealthy_after", 1 <= self.unhealthy_after <= 100, "from 1 to 100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +253,12 @@ class JobSection:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        _require("retention", 60 <= self.retention <= 90 * 86_400, "from 60 seconds to 90 days (7776000)")
-        _require("timeout", 1 <= self.timeout <= 86_400, "from 1 to 86400 seconds")
-        _require("attempts", 1 <= self.attempts <= 100, "from 1 to 100")
-        _require("concurrency", 0 <= self.concurrency <= 1000, "from 0 to 1000")
+        require("retention", 60 <= self.retention <= 90 * 86_400, "from 60 seconds to 90 days (7776000)")
+        require("timeout", 1 <= self.timeout <= 86_400, "from 1 to 86400 seconds")
+        require("attempts", 1 <= self.attempts <= 100, "from 1 to 100")
+        require("concurrency", 0 <= self.concurrency <= 1000, "from 0 to 1000")
         limit = self.time_limit
-        _require("time_limit", limit is None or 1 <= limit <= 86_400, "from 1 to 86400 seconds")
+        require("time_limit", limit is None or 1 <= limit <= 86_400, "from 1 to 86400 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +275,12 @@ class TaskSection:
     allowed_origins: list[str] = field(default_factory=lambda: ["*"])
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             "model", self.model is None or bool(MODEL_NAME.fullmatch(self.model)), _MODELS.replace("names", "a name")
         )
-        _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
-        _require("temperature", 0 <= self.temperature <= 2, "from 0 to 2")
-        _require("allowed_origins", all(map(_ORIGIN.fullmatch, self.allowed_origins)), _ORIGINS)
+        require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
+        require("temperature", 0 <= self.temperature <= 2, "from 0 to 2")
+        require("allowed_origins", all(map(_ORIGIN.fullmatch, self.allowed_origins)), _ORIGINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +291,8 @@ class FileSection:
     retention: float = 30 * 86_400.0
 
     def __post_init__(self) -> None:
-        _require("max_bytes", 1024 <= self.max_bytes <= 2**36, "from 1024 to 68719476736 bytes (64 GiB)")
-        _require("retention", 3600 <= self.retention <= 366 * 86_400, "from an hour (3600) to a year (31622400)")
+        require("max_bytes", 1024 <= self.max_bytes <= 2**36, "from 1024 to 68719476736 bytes (64 GiB)")
+        require("retention", 3600 <= self.retention <= 366 * 86_400, "from an hour (3600) to a year (31622400)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +303,8 @@ class BatchSection:
     window: int = 256
 
     def __post_init__(self) -> None:
-        _require("max_lines", 1 <= self.max_lines <= 10**7, "from 1 to 10000000")
-        _require("window", 1 <= self.window <= 1024, "from 1 to 1024")
+        require("max_lines", 1 <= self.max_lines <= 10**7, "from 1 to 10000000")
+        require("window", 1 <= self.window <= 1024, "from 1 to 1024")
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,13 +331,13 @@ class LimitSection:
     when_state_is_away: Literal["open", "closed"] = "open"
 
     def __post_init__(self) -> None:
-        _require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
-        _require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
+        require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
+        require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
         known = (CHAT, COMPLETIONS, EMBEDDINGS, MODELS)
-        _require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
-        _require("models", all(map(MODEL_NAME.fullmatch, self.models)), _MODELS)
+        require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
+        require("models", all(map(MODEL_NAME.fullmatch, self.models)), _MODELS)
         slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]
-        _require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
+        require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +368,7 @@ class Document:
     tasks: TaskSection = field(default_factory=TaskSection)
     files: FileSection = FileSection()
     batches: BatchSection = BatchSection()
+    webhooks: WebhookSection = field(default_factory=WebhookSection)
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)

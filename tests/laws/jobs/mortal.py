@@ -20,6 +20,10 @@ READS = (
     "load_registry",
     "list_notices",
     "list_workers",
+    "load_webhooks",
+    "find_delivery",
+    "count_waiting",
+    "due_deliveries",
 )
 """What changes nothing: to die before or after it is to die after the call before it."""
 

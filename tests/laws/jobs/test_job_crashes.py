@@ -61,7 +61,7 @@ async def test_a_job_that_nobody_kills_ends_once(
     life = await world.live(submit=True)
     await look(world, what="undisturbed")
     assert world.ended == 1
-    unordered = ("receive", "prune_jobs", "postpone_job", "put", "delete")
+    unordered = ("receive", "prune_jobs", "prune_deliveries", "postpone_job", "put", "delete")
     order = [name for name in life.calls if name not in unordered]
     assert ("append_chunks" in order) is streamed
     if streamed:

@@ -26,10 +26,12 @@ from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.ports import Answer, Call, Objects, Queue, Store
+from penstock.core.ports import Answer, Call, Objects, Queue, Reply, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.router import Router
+from penstock.core.webhooks import announcer, courier
+from penstock.core.webhooks.desk import furnish
 from penstock.queues import sqlite as sqlite_queue
 from penstock.schema.config import PriceRow
 from penstock.schema.job import Job
@@ -38,6 +40,9 @@ from penstock.schema.limit import Budget, Limits
 from penstock.schema.meter import SECOND
 from penstock.schema.model import Deployment
 from penstock.schema.request import CHAT, Request
+from penstock.schema.secret import Secret
+from penstock.schema.webhook import Webhook, Webhooks
+from penstock.schema.webhook_section import WebhookSection
 from tests.laws.jobs.mortal import Died, Life, Mortal
 from tests.laws.stores.moto_in_process import Answer as Response
 from tests.laws.stores.moto_in_process import InProcess
@@ -122,6 +127,21 @@ class Provider:
         return Answer(json.dumps(document).encode(), document)
 
 
+class Receiver:
+    """Takes what webhooks are told, unless the process dies before it has told it, or has heard the answer."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self._world = world
+        self._life = life
+
+    async def post(self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float) -> Reply:
+        """Take one message, and say so."""
+        self._life.step()
+        self._world.received.append((dict(headers)["webhook-id"], json.loads(body)))
+        self._life.step()
+        return Reply(204)
+
+
 class Process:
     """One process with the jobs' parts of a gateway, as ``bootstrap`` would put them together."""
 
@@ -136,12 +156,14 @@ class Process:
         models = {model: Limits(concurrency=slots) for model, slots in world.rooms.items()}
         self.limiter = Limiter(store, replace(PLAN, models=models))
         self.gateway = gateway = Gateway(registry, Router(), self.ledger, self.limiter, Catalog(PRICES))
-        channels = Channels()
-        self.submissions = submission.Submissions(store, queue, gateway, TERMS, bulk=bulk, channels=channels)
-        self.resender = resender.Resender(store, queue)
+        keyring, channels = Keyring(store, {}), Channels()
+        receiver: Any = Receiver(world, life)
+        self.desk = furnish(store, receiver, keyring, WebhookSection())
         self.usher = usher.Usher(store, queue, world.rooms)
-        parts = {"bulk": bulk, "channels": channels, "usher": self.usher}
-        self.runner = runner.JobRunner(store, queue, gateway, Keyring(store, {}), TERMS, **parts)
+        parts: dict[str, Any] = {"bulk": bulk, "channels": channels, "announcer": self.desk.announcer}
+        self.submissions = submission.Submissions(store, queue, gateway, TERMS, **parts)
+        self.resender = resender.Resender(store, queue, self.desk.announcer)
+        self.runner = runner.JobRunner(store, queue, gateway, keyring, TERMS, usher=self.usher, **parts)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
 
     def registry(self, store: Any, provider: Any) -> ModelRegistry:
@@ -161,7 +183,7 @@ class Process:
 
     async def close(self) -> None:
         """End in order; one that is dead already ends without a trace."""
-        for part in (self.consumer, self.ledger, self.limiter):
+        for part in (self.consumer, self.desk.courier, self.ledger, self.limiter):
             with suppress(Died):
                 await part.close()
 
@@ -181,6 +203,7 @@ class World:
         self.ended = 0
         self.happened = asyncio.Event()
         self.reading: asyncio.Task[bytes] | None = None
+        self.received: list[tuple[str, Any]] = []
 
     def saw(self, call: str, answer: Any) -> None:
         """Count the ends that were written."""
@@ -194,6 +217,15 @@ class World:
         found = [await self.store.find_job(job.id) for job in due]
         return [job for job in found if job is not None]
 
+    async def unsent(self) -> int:
+        """How many deliveries to webhooks wait."""
+        return len(await self.store.due_deliveries(self.clock.time() + 10**6, limit=100))
+
+    async def register(self) -> None:
+        """Let the caller have a webhook."""
+        webhook = Webhook("wh_1", "https://example.com/hook", Secret("whsec_dGVzdA=="))
+        await self.store.replace_webhooks(Webhooks(CALLER.key_id, 1, (webhook,)))
+
     async def live(self, ends: int | None = None, *, submit: bool = False) -> Life:
         """Let a process live: submit a job perhaps, tell of those that are due, run what there is; until it dies."""
         process = Process(self, life := Life(ends))
@@ -203,9 +235,10 @@ class World:
                 if self.streamed:
                     self.reading = asyncio.ensure_future(self.read(self.accepted[-1]))
             await process.resender.turn()
+            await process.desk.courier.turn()
             process.start()
             async with asyncio.timeout(PATIENCE):
-                while not life.dead and await self.jobs():
+                while not life.dead and (await self.jobs() or await self.unsent()):
                     self.happened.clear()
                     with suppress(TimeoutError):  # a look costs a double of DynamoDB more than all that happens
                         async with asyncio.timeout(0.03):
@@ -233,7 +266,7 @@ class World:
         """Let processes that live come until all is done."""
         for _ in range(4):
             await self.live()
-            if not await self.jobs():
+            if not await self.jobs() and not await self.unsent():
                 return
 
     async def spent(self) -> tuple[int, int, int]:
@@ -266,7 +299,7 @@ async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch, *, streame
     await store.open()
     await queue.open()
     clock = Clock()
-    for module in (submission, resender, runner, sqlite_queue):
+    for module in (submission, resender, runner, sqlite_queue, announcer, courier):
         patch.setattr(module, "time", clock)
     for name in ("FIRST_LOOK", "LONGEST_LOOK", "NEXT_LOOK", "STATUS"):
         patch.setattr(following, name, 0.02)

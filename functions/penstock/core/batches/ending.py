@@ -9,6 +9,7 @@ from hashlib import sha256
 from penstock.core.batches.answers import EXPIRED
 from penstock.core.files.shelf import Shelf
 from penstock.core.ports import Store
+from penstock.core.webhooks.announcer import Event
 from penstock.schema import batch as states
 from penstock.schema.batch import Batch
 from penstock.schema.file import BATCH_OUTPUT, File
@@ -43,6 +44,22 @@ async def published(batch: Batch, files: Shelf, store: Store) -> Batch:
     if batch.stopped == EXPIRED:
         return replace(batch, status=states.EXPIRED, expired_at=now)
     return replace(batch, status=states.COMPLETED, completed_at=now)
+
+
+def end_of(batch: Batch) -> Event:
+    """What webhooks are told of a batch that has ended."""
+    at = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at or time.time()
+    about = {
+        "id": batch.id,
+        "object": "batch",
+        "status": batch.status,
+        "endpoint": batch.endpoint,
+        "created_at": int(batch.created_at),
+        "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
+        "output_file_id": batch.output_file_id or None,
+        "error_file_id": batch.error_file_id or None,
+    }
+    return Event(batch.key_id, f"batch.{batch.status}", batch.id, at, about)
 
 
 async def _published(batch: Batch, kind: str, size: int, files: Shelf, store: Store) -> str:

@@ -8,9 +8,11 @@ import time
 from contextlib import suppress
 
 from penstock.core.batches.driver import Driver
+from penstock.core.batches.ending import end_of
 from penstock.core.jobs.submission import OVERDUE
 from penstock.core.json import parse
 from penstock.core.ports import Queue, Store
+from penstock.core.webhooks.announcer import Announcer
 from penstock.errors import StateConflict, StateError
 from penstock.schema.batch import ENDED, Batch
 from penstock.schema.job import Job
@@ -29,10 +31,11 @@ KEPT = 86_400.0
 class Turns:
     """Takes one turn of a batch for each message of its job."""
 
-    def __init__(self, store: Store, queue: Queue, driver: Driver) -> None:
+    def __init__(self, store: Store, queue: Queue, driver: Driver, announcer: Announcer) -> None:
         self._store = store
         self._queue = queue
         self._driver = driver
+        self._announcer = announcer
 
     async def take(self, job: Job, runner: str) -> None:
         """One turn of the batch whose job ``runner`` has claimed. Raises ``StateError``: then another turn comes."""
@@ -53,6 +56,8 @@ class Turns:
         if delay is not None:
             await self._give_back(job, runner, delay)
             return
+        if (ended := await self._store.find_batch(key_id, job.id)) is not None:
+            await self._announcer.announce(end_of(ended))  # if this dies before the job has ended, it is done again
         now = time.time()
         await self._store.finish_job(job.id, runner, now=now, expires=now + KEPT, result=b"{}")
 

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from penstock.core.jobs.usher import Usher
 from penstock.core.json import parse
 from penstock.core.keys import Keyring
 from penstock.core.ports import Connection, Queue, Store
+from penstock.core.webhooks.announcer import UNTOLD, Announcer
 from penstock.errors import (
     InvalidRequest,
     JobError,
@@ -38,7 +40,7 @@ from penstock.errors import (
     UpstreamRefused,
 )
 from penstock.schema.batch import LINE_KEPT, is_line
-from penstock.schema.job import CANCELLED, Job
+from penstock.schema.job import CANCELLED, COMPLETED, FAILED, Job
 from penstock.schema.model import Deployment
 from penstock.schema.request import Request
 
@@ -91,6 +93,7 @@ class JobRunner:
         bulk: Bulk,
         channels: Channels,
         usher: Usher,
+        announcer: Announcer,
         errands: Mapping[str, Errand] = NO_ERRANDS,
     ) -> None:
         self._store = store
@@ -103,6 +106,7 @@ class JobRunner:
         self._usher = usher
         self._errands = errands
         self.name = f"runner-{secrets.token_hex(6)}"
+        self._announcer = announcer
 
     @property
     def longest(self) -> float:
@@ -123,6 +127,7 @@ class JobRunner:
             raise JobError("the message's job_id is not a string")
         if (job := await self.claim(job_id)) is not None:
             await self.work(job)
+            await self._announcer.sent()  # once it has answered, a function may be frozen
 
     async def claim(self, job_id: str) -> Job | None:
         """Take a job, unless it has ended or another runner holds it. Raises ``JobError`` if there is none.
@@ -299,18 +304,24 @@ class JobRunner:
         while True:
             now = time.time()
             expires = now + (max(self._terms.retention, LINE_KEPT) if is_line(job.id) else self._terms.retention)
+            tell_at = now + UNTOLD if job.notify else None
             try:
                 held = await self._bulk.kept(job.id, f"result-{job.claims}", result)  # no other runner writes there
                 ended = await self._store.finish_job(
-                    job.id, job.runner, now=now, expires=expires, result=held, error=error
+                    job.id, job.runner, now=now, expires=expires, result=held, error=error, tell_at=tell_at
                 )
                 if ended:
-                    await self._bulk.forget(job.body)
+                    await self._over(job, FAILED if error else COMPLETED, now)
                 return ended
             except StateError:
                 if time.monotonic() + AGAIN >= until:
                     raise
             await asyncio.sleep(AGAIN)
+
+    async def _over(self, job: Job, status: str, at: float) -> None:
+        await self._bulk.forget(job.body)
+        if job.notify:
+            await self._announcer.tell_end_now(replace(job, status=status, finished_at=at))
 
     async def _failed(self, job: Job, error: PenstockError) -> None:
         """Try again after what may pass; else, and after so many tries, the job has failed."""

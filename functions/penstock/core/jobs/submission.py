@@ -17,8 +17,9 @@ from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import digest_of, named
 from penstock.core.json import write
 from penstock.core.ports import Queue, Store
+from penstock.core.webhooks.announcer import UNTOLD, Announcer
 from penstock.errors import KeyReused, NotFound, StateConflict, StateError
-from penstock.schema.job import FAILED, OPEN, Job
+from penstock.schema.job import CANCELLED, FAILED, OPEN, Job
 from penstock.schema.key import Caller
 from penstock.schema.request import Request
 
@@ -63,7 +64,15 @@ class Submissions:
     """The callers' side of jobs."""
 
     def __init__(
-        self, store: Store, queue: Queue, gateway: Gateway, terms: Terms, *, bulk: Bulk, channels: Channels
+        self,
+        store: Store,
+        queue: Queue,
+        gateway: Gateway,
+        terms: Terms,
+        *,
+        bulk: Bulk,
+        channels: Channels,
+        announcer: Announcer,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -71,6 +80,7 @@ class Submissions:
         self._terms = terms
         self._bulk = bulk
         self._channels = channels
+        self._announcer = announcer
 
     async def submit(self, request: Request, key: str | None = None) -> Job:
         """Accept a request as a job: once this returns, the job ends, whatever dies.
@@ -113,6 +123,7 @@ class Submissions:
             model=request.model,
             digest="" if key is None else digest_of(request),
             streamed=request.stream,
+            notify=await self._announcer.wanted(who),
         )
         seen = None if key is None else await self._store.find_job(job.id)
         if seen is None:
@@ -154,9 +165,12 @@ class Submissions:
         """End a caller's own job, unless it has ended; whoever runs it stops soon. Answers the job as it is then."""
         job = await self._own(id, caller)
         now = time.time()
-        if job.status in OPEN and await self._store.cancel_job(job.id, now=now, expires=now + self._terms.retention):
+        expires, tell_at = now + self._terms.retention, now + UNTOLD if job.notify else None
+        if job.status in OPEN and await self._store.cancel_job(job.id, now=now, expires=expires, tell_at=tell_at):
             self._channels.of(job.id).stop()
             await self._bulk.forget(job.body)
+            if job.notify:
+                await self._announcer.tell_end_now(replace(job, status=CANCELLED, finished_at=now))
         return await self.find(id, caller)
 
     async def _own(self, id: str, caller: Caller) -> Job:

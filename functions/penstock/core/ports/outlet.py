@@ -23,3 +23,7 @@ class Outlet(Protocol):
     async def post(self, url: str, headers: Sequence[tuple[str, str]], body: bytes, *, timeout: float) -> Reply:
         """Post once, within ``timeout`` seconds. Raises ``UpstreamError``, and ``InvalidRequest`` as ``check`` does."""
         ...
+
+    async def aclose(self) -> None:
+        """Let go of every connection."""
+        ...
