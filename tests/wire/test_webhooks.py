@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
+from penstock.core.batches import turns
 from penstock.core.keys import generate, new_key
 from penstock.core.webhooks import announcer, courier
 from tests.wire import gateway as gateways
 from tests.wire import receiver as receivers
-from tests.wire.gateway import Gateway, eventually
+from tests.wire.gateway import KEY, MODEL, Gateway, eventually
 from tests.wire.receiver import (
     ALLOWED,
     Receiver,
@@ -281,6 +284,29 @@ async def test_a_key_that_was_revoked_is_told_nothing_more(gateway: Gateway, rec
 
 
 # Batches
+
+
+async def test_the_end_of_a_batch_is_told(
+    gateway: Gateway, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SOON", 0.02)
+    monkeypatch.setattr(turns, "LATER", 0.05)
+    webhook = await registered(gateway, receiver)
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "a canary sings"}]}
+    line = json.dumps({"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": asked})
+    async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
+        file = await client.files.create(file=("in.jsonl", line.encode()), purpose="batch")
+        batch = await client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        message = await receiver.verified(webhook["secret"])
+        assert message["type"] == "batch.completed"
+        assert (message["data"]["id"], message["data"]["status"]) == (batch.id, "completed")
+        assert message["data"]["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+        answers = await client.files.content(message["data"]["output_file_id"])
+        assert b"Hello there" in answers.content
+    assert b"canary" not in receiver.calls[0].body
+    assert len(receiver.calls) == 1, "its lines are told by it alone"
 
 
 async def test_anything_else_is_announced_by_one_call(gateway: Gateway, receiver: Receiver) -> None:

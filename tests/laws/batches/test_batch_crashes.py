@@ -48,7 +48,7 @@ class Driving(Process):
         files = Shelf(store, objects, FileSection())
         driving = Driver(store, queue, files, Bulk(objects, 0), BatchSection(window=3), longest=4096)
         self.batches = Batches(store, queue, files)
-        self.runner._errands = {ENDPOINT: Turns(store, queue, driving).take}
+        self.runner._errands = {ENDPOINT: Turns(store, queue, driving, self.desk.announcer).take}
 
 
 class Story:
