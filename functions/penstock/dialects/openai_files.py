@@ -16,7 +16,7 @@ from penstock.dialects._form import Form
 from penstock.dialects._guard import Here, Inference, Limited
 from penstock.dialects._paging import page
 from penstock.errors import CallerError, InvalidRequest, RequestTooLarge
-from penstock.schema.file import LONGEST, PURPOSES, SHORTEST, File
+from penstock.schema.file import BATCH_OUTPUT, LONGEST, PURPOSES, SHORTEST, File
 
 router = LazyRouter(prefix="/v1/files", tags=["files"])
 
@@ -86,7 +86,8 @@ async def read_file_content(file_id: str, house: Here, caller: Inference) -> Str
         "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
         "x-content-type-options": "nosniff",
     }
-    return StreamingResponse(house.files.content(file), headers=headers, media_type="application/octet-stream")
+    kind = "application/jsonl" if file.purpose == BATCH_OUTPUT else "application/octet-stream"
+    return StreamingResponse(house.files.content(file), headers=headers, media_type=kind)
 
 
 @router.delete("/{file_id}", summary="Forget a file")
