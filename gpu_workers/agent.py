@@ -7,12 +7,15 @@ It registers once the engine's ``/ready`` answers, sends a heartbeat with ``/v1/
 once when the engine is no longer ready. On SIGTERM it says that the worker drains, waits until no gateway sends it
 calls and the engine has none, and ends; a second signal ends it at once. What fails is told once and tried again.
 
+With --pull it also takes jobs for an engine that the gateway cannot reach, over its own calls alone; `puller.py` does.
+
 The engine's key is read from PENSTOCK_ENGINE_API_KEY. Needs Python 3.11+ and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import hmac
 import json
@@ -61,7 +64,8 @@ class Place:
     """Where the agent stands: its gateway, its engine as it reaches it, and as the gateway does.
 
     ``drain_within`` is in seconds: so long it waits at most for the engine's last call. ``launcher`` is the process
-    that keeps engine and agent, if one does: an agent that has outlived both ends.
+    that keeps engine and agent, if one does: an agent that has outlived both ends. One that shall ``pull`` takes up to
+    ``room`` jobs at once, 0 for as many as the engine runs; it has no ``url``.
     """
 
     id: str
@@ -71,6 +75,8 @@ class Place:
     models: tuple[str, ...] = ()
     drain_within: float = 300.0
     launcher: int = 0
+    pull: bool = False
+    room: int = 0
     secret: str = field(default="", repr=False)
     engine_key: str = field(default="", repr=False)
 
@@ -89,6 +95,11 @@ class Agent:
         # The engine is beside it, so no proxy of the environment stands between; a redirected POST would become a GET.
         self._ask_engine = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self._ask_gateway = urllib.request.build_opener(_NoRedirects()).open
+        self._puller: Any = None
+        if place.pull:
+            from puller import Puller  # noqa: PLC0415 - where nothing is pulled, this file is enough
+
+            self._puller = Puller(place.engine, place.engine_key, self._ask, place.room)
 
     def leave(self) -> None:
         """Begin to leave; safe to call from a signal handler."""
@@ -97,6 +108,8 @@ class Agent:
     def run(self) -> None:
         """Speak for the engine until told to leave, and then until it has nothing to do."""
         patience = 0.0
+        if self._puller:
+            self._puller.start()
         while not self._told_to_leave(patience):
             self._try(self._look)
             patience = LOOK
@@ -132,6 +145,8 @@ class Agent:
             if self._registered:
                 self._withdraw()
                 self._registered = False
+                if self._puller:
+                    self._puller.ready("")
                 self._generation = secrets.token_hex(8)  # what comes back owes nothing to what failed
             how = "nobody listens there" if status == NOBODY else f"/ready says {status}"
             raise Trouble(f"the engine at {self._place.engine} is not ready: {how}")
@@ -142,11 +157,12 @@ class Agent:
 
     def _register(self) -> None:
         place, told = self._place, self._loads()
-        models = place.models or tuple(card["id"] for card in self._engine("/v1/models")[1].get("data", ()))
-        document = {
+        cards = self._engine("/v1/models")[1].get("data", ())
+        models = place.models or tuple(card["id"] for card in cards)
+        document: dict[str, Any] = {
             "id": place.id,
             "generation": self._generation,
-            "url": place.url,
+            **({"pull": True} if place.pull else {"url": place.url}),
             "models": list(models),
             "engine_version": str(told.get("version", ""))[:200],
             "gpu": hardware(),
@@ -155,6 +171,9 @@ class Agent:
         self._post("", document)
         self._believed()
         self._registered = True
+        if self._puller:
+            window = min((int(card.get("max_model_len") or 0) for card in cards), default=0)
+            self._puller.ready(self._generation, document["load"]["capacity"], window)
         tell("registered", worker=place.id, models=list(models), gateway=place.gateway)
 
     def _beat(self) -> None:
@@ -181,16 +200,21 @@ class Agent:
     def _depart(self) -> None:
         """Return when no gateway sends calls and the engine has none left, or at the end of patience."""
         end = time.monotonic() + self._place.drain_within
+        if self._puller:
+            self._puller.stop()
         while not self._try(self._withdraw) and time.monotonic() < min(end, self._believed_until):
             time.sleep(LOOK)
         quiet = time.monotonic() + ROUTED
         while time.monotonic() < end:
             calls = self._calls()
-            if calls is None or (not calls and time.monotonic() >= quiet):
+            pulls = self._puller is not None and self._puller.busy
+            if (calls is None or (not calls and time.monotonic() >= quiet)) and not pulls:
                 break
             if self._registered and time.monotonic() >= self._beat_at:
                 self._try(self._beat)
             time.sleep(0.2)
+        if self._puller:
+            self._puller.give_back()
         tell("left", worker=self._place.id)
 
     def _calls(self) -> int | None:
@@ -229,21 +253,33 @@ class Agent:
             raise Trouble(f"the engine at {self._place.engine} does not answer: {reason}") from None
         return status, document if isinstance(document, dict) else {}
 
-    def _post(self, path: str, document: dict[str, Any]) -> None:
-        """Tell the gateway. Raises ``Trouble`` where it does not listen or says no."""
+    def _ask(self, path: str, document: dict[str, Any], patience: float) -> tuple[int, dict[str, Any]]:
+        """What the gateway says of something about this worker's jobs: its status, 0 for none, and its answer."""
+        try:
+            return 200, self._post(f"/{self._place.id}{path}", document, patience)
+        except Trouble as trouble:
+            return trouble.status, {}
+
+    def _post(self, path: str, document: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
+        """Tell the gateway; answers what it says. Raises ``Trouble`` where it does not listen or says no."""
         url, body = f"{self._place.gateway}/v1/workers{path}", json.dumps(document).encode()
-        request = urllib.request.Request(url, body, method="POST")
+        request = urllib.request.Request(url, method="POST")
         request.add_header("Content-Type", "application/json")
+        if path.endswith("/result"):
+            body = gzip.compress(body)
+            request.add_header("Content-Encoding", "gzip")
+        request.data = body
         request.add_header("X-Penstock-Signature", signature(self._place.secret, "POST", urlsplit(url).path, body))
         try:
-            with self._ask_gateway(request, timeout=PATIENCE) as response:
-                response.read()
+            with self._ask_gateway(request, timeout=patience) as response:
+                answer = json.loads(response.read() or b"{}")
         except urllib.error.HTTPError as error:
             words = f"the gateway at {self._place.gateway} {_meaning(error.code)}: {error.code} {_said(error)}"
             raise Trouble(words, error.code) from None
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise Trouble(f"the gateway at {self._place.gateway} cannot be reached: {reason}") from None
+        return answer if isinstance(answer, dict) else {}
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -312,7 +348,7 @@ def place_of(gateway: str, engine: str, url: str | None, id: str | None, **more:
     for address in (gateway, engine, url or engine):
         if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
             raise ValueError(f"{address!r} is no address such as http://host:port")
-    if url is None and _is_here(engine) and not _is_here(gateway):
+    if url is None and not more.get("pull") and _is_here(engine) and not _is_here(gateway):
         raise ValueError(f"the gateway at {gateway} cannot reach {engine}: say with --url what it is called there")
     engine = engine.rstrip("/")
     name = id or f"{socket.gethostname()[:57]}-{urlsplit(engine).port or 80}"
@@ -330,6 +366,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--gateway", required=True, help="address of the gateway, such as https://gateway.example")
     parser.add_argument("--engine", default="http://127.0.0.1:30000", help="the engine, as this agent reaches it")
     parser.add_argument("--url", help="the engine, as the gateway reaches it (default: --engine)")
+    parser.add_argument("--pull", action="store_true", help="take jobs for an engine that the gateway cannot reach")
+    parser.add_argument("--pull-concurrency", type=int, default=0, metavar="N", help="so many at once (the engine's)")
     parser.add_argument("--id", help="the worker's name (default: the host's, and the engine's port)")
     parser.add_argument("--model", action="append", default=[], help="a public model name; default: the engine's own")
     parser.add_argument("--drain-within", type=float, default=300.0, metavar="SECONDS", help="wait no longer (300)")
@@ -339,6 +377,7 @@ def main(words: list[str]) -> int:
     )
     given = parser.parse_args(words)
     more = {"models": tuple(given.model), "drain_within": given.drain_within, "launcher": given.launcher}
+    more |= {"pull": given.pull, "room": max(given.pull_concurrency, 0)}
     try:
         agent = Agent(place_of(given.gateway, given.engine, given.url, given.id, **more))
     except ValueError as error:

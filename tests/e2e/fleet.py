@@ -21,9 +21,12 @@ workers: {api_key_env: PENSTOCK_ENGINE_API_KEY}
 
 
 @contextmanager
-def agent(server: Server, engine: str, name: str, key: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """The agent of the engine at this address, as it is started beside one."""
+def agent(
+    server: Server, engine: str, name: str, key: str = "", *, pull: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The agent of the engine at this address, as it is started beside one; perhaps to ``pull`` jobs."""
     command = [sys.executable, str(AGENT), "--gateway", server.url, "--engine", engine, "--id", name]
+    command += ["--pull"] if pull else []
     with open(server.folder / f"{name}.txt", "ab") as log:
         process = subprocess.Popen(
             command, env=environment(PENSTOCK_FLEET_SECRET=SECRET, PENSTOCK_ENGINE_API_KEY=key), stderr=log

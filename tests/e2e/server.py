@@ -66,10 +66,10 @@ class Server:
     """``penstock serve`` in ``folder``; ``config`` is the text of its config.yaml, ``at`` the host where it answers."""
 
     def __init__(
-        self, folder: Path, config: str = "", *arguments: str, at: str = "127.0.0.1", **variables: str
+        self, folder: Path, config: str = "", *arguments: str, at: str = "127.0.0.1", port: int = 0, **variables: str
     ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://{at}:{self.port}"
         if config:
             (folder / "config.yaml").write_text(config, encoding="utf-8")
