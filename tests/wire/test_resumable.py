@@ -15,6 +15,8 @@ import openai
 import pytest
 
 from penstock.core.jobs import following, runner
+from penstock.dialects._following import within
+from penstock.errors import Restarting
 from penstock.schema.job import CANCELLED
 from penstock.schema.limit import Limits
 from tests.wire import gateway as gateways
@@ -365,6 +367,12 @@ async def test_a_server_that_is_stopped_gives_the_stream_to_the_next(
     async with gateways.serve(tmp_path, gateways.provider(upstream.url)) as gateway:
         again = await whole(gateway, going_on(gateway, events.headers["location"]))
     assert (again.text, again.payloads[-1]) == (TEXT, b"[DONE]")
+
+
+async def test_where_time_is_bounded_a_stream_ends_with_a_word_on_how_to_go_on() -> None:
+    with pytest.raises(Restarting, match="read on after the last event's id"):
+        async with within(0.001):
+            await asyncio.Event().wait()
 
 
 def rest_of(documents: tuple[Any, ...]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from penstock.core.jobs.following import Began, Place, Said
@@ -13,11 +15,13 @@ from penstock.dialects._ending import ending
 from penstock.dialects._exchange import EventStream, Exchange, RawHeaders, Watch
 from penstock.dialects._jobs import REPLAYED, RESUMABLE, result_of
 from penstock.dialects._proxy_info import LastChunk, way_headers
-from penstock.errors import GenerationRestarted, InvalidRequest, StreamLost
+from penstock.errors import GenerationRestarted, InvalidRequest, Restarting, StreamLost
 from penstock.schema.job import Job
 from penstock.schema.request import CHAT, EMBEDDINGS, Request
 from penstock.schema.wire_error import error_document
 
+LONGEST = 840.0
+"""Seconds for which a Lambda function tells a stream: it is ended itself after 900."""
 VOID = (
     "Who wrote this answer is gone, and another one begins it anew: what was read so far is void. Read the stream"
     " again, without Last-Event-ID."
@@ -77,7 +81,8 @@ def place_of(exchange: Exchange) -> Place | None:
 async def _tell(exchange: Exchange, watch: Watch, events: EventStream, job: Job, after: Place | None) -> None:
     read_some = after is not None and after.number > 0
     story = exchange.house.follower.follow(job, after)
-    async with ending(exchange, watch, events, error_document), aclosing(story):
+    longest = LONGEST if exchange.house.settings.door else None
+    async with ending(exchange, watch, events, error_document), within(longest), aclosing(story):
         async for event in story:
             if isinstance(event, Said):
                 read_some = True
@@ -92,6 +97,16 @@ async def _tell(exchange: Exchange, watch: Watch, events: EventStream, job: Job,
                 if not event.whole:
                     await events.send([_as_chunk(answer, job.endpoint)])
     await exchange.write(b"", more=False)
+
+
+@asynccontextmanager
+async def within(seconds: float | None) -> AsyncIterator[None]:
+    """A block that ends before the time of a function is over, with a word on how to go on."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Restarting("A stream is told for 14 minutes at most: read on after the last event's id.") from None
 
 
 def _ping(exchange: Exchange) -> float:

@@ -64,6 +64,9 @@ class Channel:
 
     async def news(self, seconds: float | None = None) -> None:
         """Wait until something has happened to the job here, or so long."""
+        if seconds is None:  # once a token: a timeout costs as much as the rest
+            await self._news.wait()
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
