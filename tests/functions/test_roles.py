@@ -158,7 +158,7 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
 def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(lose_a_hold(wire.state_url))
     asyncio.run(accept(wire.state_url, "job-0002", due_at=1.0))
-    asyncio.run(accept(wire.state_url, "job-0003", notify=True, ended=True))
+    asyncio.run(accept(wire.state_url, "job-untold", notify=True, ended=True))
     asyncio.run(hand_in(wire, seconds=-1.0))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:

@@ -13,6 +13,7 @@ from tests.sdk.upstream import SCRIPTS, Upstream, upstream
 CONFIG = """
 auth: {api_keys: [test-key]}
 limits: {enabled: false}
+webhooks: {allow_networks: [127.0.0.0/8], allow_http: true}
 providers:
   - name: simulated
     type: simulated
