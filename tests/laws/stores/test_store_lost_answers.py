@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from penstock.core.ports import Store
 from penstock.errors import StateConflict, UpstreamUnavailable
+from penstock.schema.webhook import DELIVERED, Webhooks
 from penstock.stores import dynamodb
 from tests.laws.stores.moto_in_process import Answer, InProcess
 from tests.laws.stores.places import make
-from tests.laws.stores.records import LATER, NOW, a_card, a_job, a_key, an_outcome
+from tests.laws.stores.records import LATER, NOW, a_card, a_delivery, a_job, a_key, a_webhook, an_outcome
 
 
 @dataclass
@@ -148,3 +149,34 @@ async def test_a_duty_is_taken_although_the_answer_is_lost(store: Store, wire: L
     assert await store.take_duty("health", "one", now=NOW, until=NOW + 30)
     assert wire.lost == ["PutItem"]
     assert not await store.take_duty("health", "two", now=NOW, until=NOW + 30)
+
+
+async def test_webhooks_are_replaced_once_and_by_us(store: Store, wire: LosesAnswers) -> None:
+    for revision in (1, 2):
+        wire.lose = {"PutItem"}
+        await store.replace_webhooks(Webhooks("key_1", revision, (a_webhook(),)))
+    assert wire.lost == ["PutItem"] * 2
+    assert (await store.load_webhooks("key_1")).revision == 2
+
+
+async def test_a_delivery_is_created_claimed_and_settled_once_and_by_us(store: Store, wire: LosesAnswers) -> None:
+    delivery = a_delivery()
+    wire.lose = {"PutItem"}
+    assert await store.create_delivery(delivery)
+    wire.lose = {"UpdateItem"}
+    claimed = await store.claim_delivery(delivery.id, "sender-1", now=NOW, lease=30)
+    assert claimed is not None
+    wire.lose = {"UpdateItem"}
+    assert await store.settle_delivery(replace(claimed, status=DELIVERED, due_at=None), "sender-1")
+    assert wire.lost == ["PutItem", "UpdateItem", "UpdateItem"]
+    assert not await store.settle_delivery(claimed, "sender-1")
+
+
+async def test_an_end_is_noted_as_told_once(store: Store, wire: LosesAnswers) -> None:
+    job = a_job(notify=True)
+    await store.create_job(job)
+    await store.cancel_job(job.id, now=NOW, expires=LATER, tell_at=NOW)
+    wire.lose = {"UpdateItem"}
+    assert await store.told_job(job.id)
+    assert wire.lost == ["UpdateItem"]
+    assert await store.due_jobs(LATER, limit=10) == []

@@ -217,8 +217,10 @@ class Courier(Chore):
             nonlocal disabled
             present = found.find(webhook.id)
             after = present and _marked(present, delivery.event, said)
-            disabled = bool(after and after.disabled_at is not None)
-            return with_changed(found, after) if after else None
+            if after is None or after == present:
+                return None
+            disabled = after.disabled_at is not None
+            return with_changed(found, after)
 
         await revise(self._store, delivery.key_id, change)
         if disabled:
