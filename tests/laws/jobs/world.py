@@ -17,7 +17,7 @@ from moto.sqs.models import sqs_backends
 
 from penstock import plugs
 from penstock.core.gateway import Gateway
-from penstock.core.jobs import following, resender, runner, submission, usher
+from penstock.core.jobs import following, inplace, resender, runner, submission, usher
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.recording import Channels
@@ -165,6 +165,7 @@ class Process:
         self.resender = resender.Resender(store, queue, self.desk.announcer)
         self.runner = runner.JobRunner(store, queue, gateway, keyring, TERMS, usher=self.usher, **parts)
         self.consumer = Consumer(queue, self.runner, concurrency=2, grace=PATIENCE)
+        self.inplace = inplace.InPlace(gateway, self.submissions, self.runner, self.consumer)
 
     def registry(self, store: Any, provider: Any) -> ModelRegistry:
         """What models there are: one, at one provider."""
@@ -174,12 +175,17 @@ class Process:
         """Run jobs from now on."""
         self.consumer.start()
 
-    async def submit(self, caller: Caller = CALLER, *, streamed: bool = False) -> Job:
-        """Accept the one request."""
+    async def submit(self, caller: Caller = CALLER, *, streamed: bool = False, key: str = "") -> Job:
+        """Accept the one request: as a job for later, or, under an idempotency key, as one that is run at once."""
         deadline = asyncio.get_running_loop().time() + 60
-        return await self.submissions.submit(
-            Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), streamed, caller, deadline, size=100)
-        )
+        size = len(to_json(BODY))
+        request = Request(f"req_{uuid.uuid4().hex}", CHAT, "m", dict(BODY), streamed, caller, deadline, size=size)
+        if not key:
+            return await self.submissions.submit(request)
+        try:
+            return await self.inplace.start_once(request, key)
+        except submission.Repeated as repeat:
+            return repeat.job
 
     async def close(self) -> None:
         """End in order; one that is dead already ends without a trace."""
@@ -193,6 +199,7 @@ class World:
 
     def __init__(self, store: Store, queue: Queue, objects: Objects | None, clock: Clock, *, streamed: bool) -> None:
         self.streamed = streamed
+        self.key = ""
         self.store = store
         self.queue = queue
         self.objects = objects
@@ -231,7 +238,7 @@ class World:
         process = Process(self, life := Life(ends))
         try:
             if submit:
-                self.accepted.append(await process.submit(streamed=self.streamed))
+                self.accepted.append(await process.submit(streamed=self.streamed, key=self.key))
                 if self.streamed:
                     self.reading = asyncio.ensure_future(self.read(self.accepted[-1]))
             await process.resender.turn()
@@ -299,7 +306,7 @@ async def make(backend: str, folder: Path, patch: pytest.MonkeyPatch, *, streame
     await store.open()
     await queue.open()
     clock = Clock()
-    for module in (submission, resender, runner, sqlite_queue, announcer, courier):
+    for module in (submission, inplace, resender, runner, sqlite_queue, announcer, courier):
         patch.setattr(module, "time", clock)
     for name in ("FIRST_LOOK", "LONGEST_LOOK", "NEXT_LOOK", "STATUS"):
         patch.setattr(following, name, 0.02)

@@ -184,7 +184,7 @@ class JobRunner:
         ``see`` may change the payloads of its stream, ``told`` its whole answer. A failure ends it at once: its caller
         may well try again. What fails before the job is accepted is raised.
         """
-        request.id, request.admitted = _try(job), True
+        request.id, request.admitted, request.reservations = _try(job), True, 0  # as whoever takes it over has them
         request.deadline = asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job))
         with self._recording(job) as recording:
             keep = partial(self._keep, job, recording)
