@@ -99,6 +99,7 @@ class App:
                 await house.open()
                 self._house = house
                 if not house.settings.door:
+                    house.start()
                     log.debug("%d routes", len(self.api.routes))  # made now, so that no request waits for them
                 _spare_collector()
             return self._house

@@ -70,15 +70,17 @@ class House:
         await self.queue.open()
         if self.objects is not None:
             await self.objects.open()
-        if not self.settings.door:
-            self.resender.start()
-            self.sweeper.start()
-            self.usher.start()
-            self.consumer.start()
-            self.webhooks.courier.start()
-            self.reaper.start()
-            if self.settings.document.health_check.enabled:
-                self.prober.start()
+
+    def start(self) -> None:
+        """Run jobs and do chores from now on, as a server does: a command that looks around must take no job."""
+        self.resender.start()
+        self.sweeper.start()
+        self.usher.start()
+        self.consumer.start()
+        self.webhooks.courier.start()
+        self.reaper.start()
+        if self.settings.document.health_check.enabled:
+            self.prober.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from penstock.queues import sqlite
 from tests.e2e.server import KEY, Server, chat, environment, free_port, penstock, wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -201,3 +202,15 @@ def test_chat_says_why_there_is_no_answer(server: Server, tmp_path: Path) -> Non
     )
     assert told("--url", server.url, "--model", "nope").startswith("The model 'nope' does not exist here")
     assert told("--url", server.url + "/elsewhere").startswith("There is nothing at /elsewhere/v1/models")
+
+
+async def test_a_command_takes_no_job(tmp_path: Path) -> None:
+    """What it took would wait for half a minute until a server has it."""
+    (tmp_path / ".penstock").mkdir()
+    queue = sqlite.connect(f"sqlite:///{tmp_path}/.penstock/state.queue.db", None)
+    await queue.open()
+    await queue.send("job_waiting", priority=0)
+    assert penstock("models", folder=tmp_path).returncode == 0
+    [message] = await queue.receive(most=1, lease=1.0, wait=0.0)
+    assert (message.job_id, message.receives) == ("job_waiting", 1)
+    await queue.close()

@@ -15,9 +15,9 @@ from penstock.client._errors import REFUSALS, Refused, StillRunning, TaskFailed,
 
 TIMEOUT = 60.0
 """Seconds without a byte after which a connection is given up; a stream says something every 15."""
-TRIES = 5
-BACKOFF, LONGEST = 0.5, 30.0
-"""Seconds before something is tried again that failed, doubled each time, and at most."""
+TRIES = 8
+BACKOFF, LONGEST = 0.5, 10.0
+"""Seconds before something is tried again that failed, doubled each time, and at most: half a minute in all."""
 PASSING = (0, 429, 502, 503, 504)
 """Statuses after which it is tried again; 0 is no answer at all."""
 LARGEST_EVENT = 64 * 1024 * 1024
