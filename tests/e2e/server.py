@@ -74,14 +74,12 @@ class Server:
         if config:
             (folder / "config.yaml").write_text(config, encoding="utf-8")
             arguments = ("--config", "config.yaml", *arguments)
-        with open(folder / "out.txt", "ab") as out, open(folder / "err.txt", "ab") as err:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock", "serve", "--port", str(self.port), *arguments],
-                cwd=folder,
-                env=environment(**variables),
-                stdout=out,
-                stderr=err,
-            )
+        self.process = self._start(["serve", "--port", str(self.port), *arguments], environment(**variables))
+
+    def _start(self, arguments: list[str], environment: dict[str, str]) -> Any:
+        with open(self.folder / "out.txt", "ab") as out, open(self.folder / "err.txt", "ab") as err:
+            command = [sys.executable, "-m", "penstock", *arguments]
+            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=out, stderr=err)
 
     def __enter__(self) -> Server:
         try:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e.forked import ForkedServer
 from tests.e2e.server import PATIENCE, Server
 
 TIMEOUT = 3.0
@@ -75,8 +76,9 @@ class Fleet:
         self._size = size
 
     async def open(self) -> None:
-        """Start all of them."""
-        await asyncio.gather(*(self.start() for _ in range(self._size)))
+        """Start all of them, the first one alone: it makes what the others then find."""
+        await self.start()
+        await asyncio.gather(*(self.start() for _ in range(self._size - 1)))
 
     async def start(self) -> None:
         """Start one more, and let clients know once it answers."""
@@ -84,7 +86,7 @@ class Fleet:
         while time.monotonic() < end:
             folder = self._folder / f"gateway-{next(self._number)}"
             folder.mkdir()
-            gateway = Gateway(Server(folder, self._config, "--state", self._state))
+            gateway = Gateway(ForkedServer(folder, self._config, "--state", self._state))
             self.all.append(gateway)
             if await gateway.ready():
                 self.up.append(gateway)
