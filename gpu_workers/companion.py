@@ -81,11 +81,16 @@ class Spokesman(Companion):
         )
 
 
-def beside(engine: str, gateway: str, url: str | None, id: str | None, drain_within: float) -> Companion:
-    """Who speaks to a gateway for the engine at ``engine``. Raises `LaunchError` with what is wrong with the place."""
+def beside(
+    engine: str, gateway: str, url: str | None, id: str | None, *, drain_within: float, pull: bool = False
+) -> Companion:
+    """Who speaks to a gateway for the engine at ``engine``, and shall perhaps ``pull`` jobs for it.
+
+    Raises `LaunchError` with what is wrong with the place.
+    """
     try:
-        place = agent.place_of(gateway, engine, url, id)
+        place = agent.place_of(gateway, engine, url, id, pull=pull)
     except ValueError as error:
         raise LaunchError(str(error)) from None
-    where = ("--gateway", place.gateway, "--engine", place.engine, "--url", place.url)
-    return Spokesman(*where, "--id", place.id, "--drain-within", str(drain_within), "--launcher", str(os.getpid()))
+    where = ("--gateway", place.gateway, "--engine", place.engine, "--url", place.url, "--launcher", str(os.getpid()))
+    return Spokesman(*where, "--id", place.id, "--drain-within", str(drain_within), *(["--pull"] if pull else []))

@@ -181,14 +181,17 @@ def _arguments(words: list[str]) -> tuple[argparse.Namespace, tuple[str, ...]]:
     parser.add_argument("--port", type=int, default=30000, help="where to listen (30000)")
     parser.add_argument("--gateway", help="address of a gateway that an agent tells of this engine")
     parser.add_argument("--url", help="the engine as that gateway reaches it (where it listens)")
+    parser.add_argument(
+        "--pull", action="store_true", help="take jobs from that gateway, which cannot reach the engine"
+    )
     parser.add_argument("--id", help="the worker's name there (the host's, and the port)")
     parser.add_argument("--models", type=Path, default=MODELS, help="another models.toml")
     parser.add_argument("--ready-within", type=float, metavar="SECONDS", help="give up after (the row's start_seconds)")
     parser.add_argument("--drain-within", type=float, default=300.0, metavar="SECONDS", help="kill after (300)")
     parser.add_argument("--print-command", action="store_true", help="print SGLang's command, without keys, and end")
     given = parser.parse_args(own)
-    if not given.gateway and (given.url or given.id):
-        parser.error("--url and --id are what a gateway is told: give --gateway too")
+    if not given.gateway and (given.url or given.id or given.pull):
+        parser.error("--url, --pull and --id are what a gateway is told: give --gateway too")
     return given, tuple(flags)
 
 
@@ -204,8 +207,10 @@ def main(words: list[str]) -> int:
             return 0
         if not os.environ.get(CALLER_KEY) and options.url != f"http://{given.host}:{given.port}":
             _say(f"anybody who reaches port {given.port} may use this engine: set {CALLER_KEY}")
-        where = given.url, given.id
-        told = beside(options.url, given.gateway, *where, options.drain_within) if given.gateway else Companion()
+        told = Companion()
+        if given.gateway:
+            how = {"drain_within": options.drain_within, "pull": given.pull}
+            told = beside(options.url, given.gateway, given.url, given.id, **how)
         return asyncio.run(run(options, os.environ, told))
     except LaunchError as error:
         _say(str(error))
