@@ -64,11 +64,11 @@ async def ended(caller: httpx.AsyncClient, path: str, seconds: float = PATIENCE)
 async def test_it_answers_jobs_with_its_usage(server: Server, engine: Engine, caller: httpx.AsyncClient) -> None:
     with pulling(server, engine, "gpu-1"):
         hello = await submit(caller, model=MODEL, messages=say(HELLO), temperature=0)
-        wrong = await submit(caller, model=MODEL, messages=say(HELLO), temperature=-3)
+        wrong = await submit(caller, model=MODEL, messages=say("kilo " * 2000))
         answer = (await ended(caller, hello)).json()
         assert answer["choices"][0]["message"]["content"] == "Hello! I am a tiny test model."
         assert answer["usage"]["completion_tokens"] > 0
-        assert (await ended(caller, wrong)).status_code == 400, "the engine's own word"
+        assert (await ended(caller, wrong)).status_code == 400, "its context is too short"
 
 
 async def test_a_job_that_is_cancelled_frees_the_engine(

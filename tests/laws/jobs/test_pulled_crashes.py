@@ -298,3 +298,18 @@ async def test_a_gateway_that_cannot_write_the_end_lets_the_worker_try_again(
     await process.close()
     assert await world.spent() == (COST, COST, 0)
     await end(world)
+
+
+async def test_a_bound_that_the_house_puts_on_an_answer_is_told_with_the_prompt_s_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await make("sqlite", tmp_path, monkeypatch)
+    await world.join()
+    process = PullingProcess(world, Life())
+    monkeypatch.delitem(worlds.BODY, "max_tokens")
+    await process.submit()
+    [handed] = await process.claim()
+    assert (handed.bound, handed.body["max_tokens"]) == ("max_tokens", 4096)
+    assert 256 < handed.prompt < 512
+    await process.close()
+    await end(world)
