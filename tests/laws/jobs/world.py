@@ -32,6 +32,7 @@ from penstock.core.registry import ModelRegistry
 from penstock.core.routing.router import Router
 from penstock.core.webhooks import announcer, courier
 from penstock.core.webhooks.desk import furnish
+from penstock.errors import PenstockError
 from penstock.queues import sqlite as sqlite_queue
 from penstock.schema.config import PriceRow
 from penstock.schema.job import Job
@@ -175,6 +176,17 @@ class Process:
         """Run jobs from now on."""
         self.consumer.start()
 
+    async def begin(self) -> Job:
+        """Accept the one request as a stream that is run at once."""
+        deadline = asyncio.get_running_loop().time() + 60
+        size = len(to_json(BODY))
+        try:
+            return await self.inplace.start(Request("req_1", CHAT, "m", dict(BODY), True, CALLER, deadline, size=size))
+        except PenstockError:
+            if self.life.dead:  # its run has died, and who waits for it with it
+                raise Died from None
+            raise
+
     async def submit(self, caller: Caller = CALLER, *, streamed: bool = False, key: str = "") -> Job:
         """Accept the one request: as a job for later, or, under an idempotency key, as one that is run at once."""
         deadline = asyncio.get_running_loop().time() + 60
@@ -200,6 +212,7 @@ class World:
     def __init__(self, store: Store, queue: Queue, objects: Objects | None, clock: Clock, *, streamed: bool) -> None:
         self.streamed = streamed
         self.key = ""
+        self.resumable = False
         self.store = store
         self.queue = queue
         self.objects = objects
@@ -238,7 +251,8 @@ class World:
         process = Process(self, life := Life(ends))
         try:
             if submit:
-                self.accepted.append(await process.submit(streamed=self.streamed, key=self.key))
+                job = process.begin() if self.resumable else process.submit(streamed=self.streamed, key=self.key)
+                self.accepted.append(await job)
                 if self.streamed:
                     self.reading = asyncio.ensure_future(self.read(self.accepted[-1]))
             await process.resender.turn()
