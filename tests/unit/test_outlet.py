@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from penstock.core.ports import Reply
 from penstock.errors import AddressRefused, InvalidRequest, UpstreamTimeout, UpstreamUnavailable
+from penstock.outbound import HttpClient, _resolver
 from penstock.outbound.outlet import GuardedOutlet
 from tests.wire import upstream as upstreams
 from tests.wire.upstream import Call, Upstream, answering
@@ -40,13 +42,13 @@ async def outlet(networks: list[str] | None = None, **options: Any) -> AsyncIter
 
 
 class Names:
-    """Stands in for the loop's resolver: each lookup takes the next of the ``answers``, the last one stays."""
+    """Stands in for the system's resolver: each lookup takes the next of the ``answers``, the last one stays."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.answers: list[list[str]] = [["127.0.0.1"]]
 
-    async def getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
+    def getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
         self.asked.append(host)
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [
@@ -57,7 +59,7 @@ class Names:
 @pytest.fixture
 async def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     names = Names()
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names.getaddrinfo)
+    monkeypatch.setattr(_resolver.socket, "getaddrinfo", names.getaddrinfo)
     return names
 
 
@@ -160,6 +162,30 @@ async def test_who_answers_and_never_ends_has_answered(receiver: Upstream) -> No
     receiver.script = dripping
     async with outlet() as posting:
         assert (await posting.post(receiver.url, [], b"", timeout=0.1)).status == 200
+
+
+async def test_names_that_nobody_finds_keep_no_provider_from_being_found(
+    receiver: Upstream, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    found = names.getaddrinfo
+
+    def slow(host: str, *rest: Any, **more: Any) -> list[Any]:
+        if host.startswith("lost"):
+            go.wait(10)
+        return found(host, *rest, **more)
+
+    monkeypatch.setattr(_resolver.socket, "getaddrinfo", slow)
+    client = HttpClient()
+    async with outlet() as posting:
+        lost = [posting.post(named(receiver, f"lost-{n}.example"), [], b"", timeout=0.2) for n in range(40)]
+        waiting = asyncio.gather(*lost, return_exceptions=True)
+        deadline = asyncio.get_running_loop().time() + 5
+        answer = await client.request("GET", named(receiver), deadline=deadline)
+        assert (await answer.read(), answer.status) == (b'{"ok": true}', 200)
+        assert all(isinstance(error, UpstreamTimeout) for error in await waiting)
+        go.set()
+    await client.aclose()
 
 
 # TLS

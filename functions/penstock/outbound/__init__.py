@@ -21,6 +21,7 @@ __all__ = ["Headers", "HttpClient", "Response", "Target"]
 
 IDLE_SECONDS = 4.0  # SGLang and uvicorn close an idle connection after 5 s
 MAX_BODY = 256 * 1024 * 1024
+GUARDED_LOOKUPS = 64  # at once, of names that strangers chose
 
 
 class Response:
@@ -81,7 +82,7 @@ class HttpClient:
     def __init__(self, *, tls: ssl.SSLContext | None = None, guard: Guard | None = None) -> None:
         self._tls = tls
         self._guard = guard
-        self._resolver = Resolver()
+        self._resolver = Resolver(GUARDED_LOOKUPS if guard else 0)
         self._idle: dict[tuple[bool, str, int], list[Socket]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 

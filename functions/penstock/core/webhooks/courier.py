@@ -53,12 +53,12 @@ LONGEST = 20.0
 """Seconds after which a turn begins no more tries: a function has a minute for all its chores."""
 MARGIN = 10.0
 """Seconds beyond its time that a sender has to write what became of a delivery, until it is taken for dead."""
-AT_ONCE, EACH = 32, 4
-"""Deliveries under way in this process: altogether, and to one webhook."""
+AT_ONCE, EACH = 64, 4
+"""Deliveries under way in this process: altogether, and to one webhook. All of one key's leave room for others."""
 MOST_AHEAD = 1000
 """New deliveries that this process keeps in mind; more are found when they are due."""
 REST = 10.0
-"""Seconds for which a webhook that failed is sent nothing else; so long nobody who is well waits behind it."""
+"""Seconds for which a webhook that is away is sent nothing else; then one at a time, until it answers again."""
 GRACE = 5.0
 """Seconds that deliveries under way have to end when the process does."""
 GONE = 410
@@ -142,7 +142,8 @@ class Courier(Chore):
                     return False
                 rest = self._resting.get(due.webhook_id, 0.0) - time.monotonic()
                 if rest <= 0:
-                    self._resting.pop(due.webhook_id, None)
+                    if due.webhook_id in self._resting:
+                        self._resting[due.webhook_id] = time.monotonic() + self._timeout
                     return await self.send(due.id)
             later = time.time() + rest * random.uniform(1.0, 1.0 + JITTER)
             await self._store.postpone_delivery(due.id, seen=due.due_at, due_at=later)
@@ -159,8 +160,7 @@ class Courier(Chore):
         said, after = await self._post(webhook, delivery)
         well = said.status // 100 == 2
         TRIES.add("delivered" if well else "failed")
-        if not well:
-            self._let_rest(webhook, said.status, after)
+        self._let_rest(webhook, said.status, after)
         await self._remember(webhook, delivery, said)
         if well:
             return _over(delivery, DELIVERED, said)
@@ -204,6 +204,7 @@ class Courier(Chore):
 
     def _let_rest(self, webhook: Webhook, status: int, after: float) -> None:
         """Send nothing else for a while to a webhook that is away, or asks for it."""
+        self._resting.pop(webhook.id, None)
         if status == 0 or status in CROWDED:
             self._resting[webhook.id] = time.monotonic() + max(min(after, PAUSES[1]), REST)
 

@@ -21,6 +21,7 @@ from tests.laws.stores.records import a_webhook
 from tests.unit.memory import Clock
 
 DAY = 86_400.0
+TIMEOUT = 20.0
 SCHEDULE = [0, 5, 305, 2105, 9305, 27305, 63305, 113705, 185705, 272105]
 """Seconds since the start at which the specification tries."""
 
@@ -62,7 +63,7 @@ class Office:
         self.clock = clock
         self.receiver = Receiver()
         outlet: Any = self.receiver
-        self.courier = Courier(store, outlet, Keyring(store, {}), timeout=20.0, eager=False)
+        self.courier = Courier(store, outlet, Keyring(store, {}), timeout=TIMEOUT, eager=False)
         self.announcer = Announcer(store, self.courier, backlog=10_000)
 
     async def register(self, **differs: Any) -> Webhook:
@@ -214,6 +215,23 @@ async def test_what_waits_behind_one_that_is_away_is_put_off_untried(office: Off
     tried = await office.store.list_deliveries(webhook.id, before=1e11, limit=20)
     assert sorted(len(delivery.log) for delivery in tried) == [0] * 6 + [1] * 4
     assert await office.store.due_deliveries(office.clock.now, limit=20) == []
+
+
+async def test_after_its_rest_it_is_tried_by_one_at_a_time_until_it_answers(office: Office) -> None:
+    office.receiver.answer = raising(UpstreamUnavailable("cannot be reached"))
+    webhook = await office.register()
+    for number in range(10):
+        await office.announce(f"job_{number}")
+    assert await office.courier.turn() == 4
+    office.clock.now += couriers.REST + 1
+    assert await office.courier.turn() == 1
+    office.receiver.answer = always(204)
+    office.clock.now += TIMEOUT + 1
+    assert await office.courier.turn() == 1
+    office.clock.now += PAUSES[1]
+    assert await office.courier.turn() == 9
+    made = await office.store.list_deliveries(webhook.id, before=1e11, limit=20)
+    assert {delivery.status for delivery in made} == {DELIVERED}
 
 
 async def test_a_turn_that_takes_long_begins_nothing_more(office: Office) -> None:
