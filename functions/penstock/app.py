@@ -100,9 +100,17 @@ class App:
                 self._house = house
                 if not house.settings.door:
                     house.start()
-                    log.debug("%d routes", len(self.api.routes))  # made now, so that no request waits for them
+                    self._prepare()
                 _spare_collector()
             return self._house
+
+    def _prepare(self) -> None:
+        """Build now what a function builds when it is first needed, so that no request waits for it."""
+        log.debug("%d routes", len(self.api.routes))
+        for router in self._routers:
+            if isinstance(router, WireRouter):
+                for body in router.bodies.values():
+                    body.model_rebuild()
 
     async def close(self) -> None:
         """Write what waits to be written."""

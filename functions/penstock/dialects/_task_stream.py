@@ -50,7 +50,7 @@ class TaskStream(Response):
         except ClientLeft:
             return
         except (StateError, Restarting, TimeoutError):
-            events.comment("come back")  # an EventSource does so by itself whenever a stream ends
+            await events.write(b": come back\n\n")  # as an EventSource does by itself whenever a stream ends
         except NotFound as error:
             await events.write(_frame(LAST_ID, _failed(error.message)))
         finally:
