@@ -30,7 +30,7 @@ TokenLists = Annotated[list[Tokens], Field(min_length=1)]
 class Wire(BaseModel):
     """A body that is checked strictly (no ``"5"`` for ``5``) and keeps what it does not know.
 
-    Its check is built when it is first used: a function that serves other routes never does, a server does at its start.
+    Its check is built when it is first used, by a function that serves its route; a server builds it at its start.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
