@@ -172,10 +172,14 @@ class Puller:
             self._say(f"the gateway gives no jobs: {status or 'it cannot be reached'}")
             return AGAIN
         self._say("")
-        for job in answer["data"]:
-            work = Work(job, self._engine, self._key, self._window)
-            with self._changed:
-                self._held[work.id] = work
+        taken = [Work(job, self._engine, self._key, self._window) for job in answer["data"]]
+        with self._changed:
+            leaving = self._stopping
+            if not leaving:
+                self._held |= {work.id: work for work in taken}
+        if leaving and taken:  # they were on their way when the agent was told to leave
+            self._ask("/jobs/release", _receipts({work.id: work for work in taken}), PATIENCE)
+        for work in () if leaving else taken:
             threading.Thread(target=self._run, args=(work,), daemon=True).start()
         return DRAINING if answer.get("state") == "draining" else float(answer.get("again", 0.0))
 

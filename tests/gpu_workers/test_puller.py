@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from puller import Work
+from puller import Puller, Work
+from tests.e2e.server import wait_for
 from tests.ports import free_port
 
 
@@ -42,3 +44,27 @@ def test_an_engine_that_is_not_there_is_told_as_such_and_one_that_is_stopped_bef
     work.stop("stopped")
     told = work.result()
     assert (told["trouble"], told["sent"]) == ("stopped", work.body)
+
+
+def test_jobs_that_were_on_their_way_when_the_agent_leaves_are_given_back() -> None:
+    asked, leaves = threading.Event(), threading.Event()
+    heard: list[tuple[str, dict[str, Any]]] = []
+
+    def gateway(path: str, document: dict[str, Any], _: float) -> tuple[int, dict[str, Any]]:
+        heard.append((path, document))
+        asked.set()
+        leaves.wait(10)
+        return 200, {"data": [job()], "state": "ready"} if path == "/jobs/claim" else {}
+
+    puller = Puller("http://127.0.0.1:1", "", gateway, 0)
+    puller.start()
+    assert not asked.wait(0.05), "an engine that is not ready takes nothing"
+    puller.ready("g1", 3)
+    assert asked.wait(10)
+    puller.stop()
+    assert puller.busy
+    leaves.set()
+    wait_for(lambda: not puller.busy, "all to be given back")
+    assert [path for path, _ in heard] == ["/jobs/claim", "/jobs/release"]
+    assert heard[0][1]["most"] == 3
+    assert heard[1][1] == {"jobs": {"job_1": "gpu-1/g1/1.0/ab"}}

@@ -134,7 +134,7 @@ async def test_a_job_that_a_worker_asks_for_is_parked_at_once_and_ends_once(
     world = await make(backend, tmp_path, monkeypatch, streamed=streamed)
     life = await world.live(submit=True)
     await look(world, what="undisturbed")
-    order = [name for name in life.calls if name not in ("receive", "prune_jobs", "append_chunks")]
+    order = [name for name in life.calls if name not in ("receive", "append_chunks") and name[:5] != "prune"]
     assert order == [
         *("reserve", "create_job", "claim_job", "reserve", "reserve", "record_outcomes", "finish_job", "settle")
     ], "no message is sent, and the reservation is made once: the second finds it"
