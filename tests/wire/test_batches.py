@@ -271,6 +271,8 @@ class Later:
         """Seconds since the epoch."""
         return self._at
 
+    monotonic = time
+
 
 async def test_limits_of_requests_do_not_refuse_the_lines_of_a_batch(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch

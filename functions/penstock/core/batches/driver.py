@@ -36,6 +36,8 @@ CHUNK = 256
 """Lines whose answers are one part of a file."""
 SPAN = 4 * CHUNK
 """Lines from the first whose answer is not in its file yet to the last that is a job."""
+TURN = 5.0
+"""Seconds for which a turn goes on with making jobs: then it says how far it is, and the next one goes on."""
 MISTAKES = 20
 """Mistakes in an input that are told."""
 TOGETHER = 16
@@ -155,6 +157,7 @@ class Driver:
         if submitted > last:
             return batch
         group: list[Line] = []
+        began = time.monotonic()
         async with aclosing(self._lines(batch, batch.offset, submitted)) as lines:
             async for line in lines:
                 group.append(line)
@@ -162,8 +165,8 @@ class Driver:
                     marks = await _each(group, partial(self._made, batch))
                     batch = _counted(replace(batch, marks=batch.marks + "".join(marks), offset=line.end), marks)
                     group = []
-                if line.number == last:
-                    break
+                    if line.number == last or time.monotonic() - began > TURN:
+                        break
         return batch
 
     async def _lines(self, batch: Batch, offset: int, number: int) -> AsyncGenerator[Line, None]:
@@ -249,24 +252,29 @@ class Driver:
         """A chunk's lines for one of the two files."""
         done = kind == "output"
         wanted = [number for number in range(len(names)) if (batch.marks[number] == DONE_LINE) is done]
-
-        async def line(number: int) -> bytes:
-            name, job_id = names[number], batch.line(first + number)
-            if batch.marks[number] == DROPPED_LINE:
-                return answers.dropped(job_id, name, batch.stopped)
-            job = await self._store.find_job(job_id)
-            if job is None or job.status != COMPLETED:
-                return answers.failed(job_id, name, job, batch.stopped)
-            try:
-                answer = await self._bulk.whole(job.result)
-            except JobError:
-                return answers.failed(job_id, name, None, "")
-            if job.result.startswith(SIGN):
-                spent.append(job.result)
-            return answers.answered(job_id, name, job, answer)
-
         for start in range(0, len(wanted), TOGETHER):
-            yield b"".join(await asyncio.gather(*map(line, wanted[start : start + TOGETHER])))
+            group = wanted[start : start + TOGETHER]
+            jobs = await asyncio.gather(*(self._run(batch, first, number) for number in group))
+            for number, job in zip(group, jobs, strict=True):
+                yield await self._line(batch, batch.line(first + number), names[number], job)
+                if job is not None and job.result.startswith(SIGN):
+                    spent.append(job.result)
+
+    async def _run(self, batch: Batch, first: int, number: int) -> Job | None:
+        """The job that a line was, if it was one."""
+        if batch.marks[number] == DROPPED_LINE:
+            return None
+        return await self._store.find_job(batch.line(first + number))
+
+    async def _line(self, batch: Batch, line_id: str, name: str, job: Job | None) -> bytes:
+        """What is written of a line: of large answers one is held at a time."""
+        if job is None or job.status != COMPLETED:
+            return answers.failed(line_id, name, job, batch.stopped)
+        try:
+            answer = await self._bulk.whole(job.result)
+        except JobError:
+            return answers.failed(line_id, name, None, "")
+        return answers.answered(line_id, name, job, answer)
 
     def _all_ended(self, batch: Batch) -> bool:
         return OPEN_LINE not in batch.marks and batch.flushed * CHUNK + len(batch.marks) == batch.total
