@@ -19,7 +19,7 @@ LONG = bool(os.environ.get("PENSTOCK_TEST_LONG"))
 LINES = 1280 if LONG else 40
 WORDS = 150_000
 """Words of a prompt: a megabyte, less than half of which is answered."""
-ROOM = 300
+ROOM = 200
 """MiB that the server may grow by, whatever the files have."""
 CONFIG = SIMULATED + "files: {max_bytes: 4294967296}\n"
 EDGE = "edge"
