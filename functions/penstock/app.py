@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from random import getrandbits
 from typing import Any
@@ -45,6 +45,10 @@ UNGUARDED = frozenset({"/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/
 """The routes that never need a key."""
 
 
+HOT = ("openai_chat", "openai_completions", "openai_embeddings", "penstock_jobs", "tasks")
+"""The dialects with routes in plain ASGI: a function that starts for one of those imports no others."""
+
+
 class App:
     """Penstock over ASGI. The house is built at start-up, or with the first request where there is no start-up."""
 
@@ -55,8 +59,15 @@ class App:
         self._hot: dict[tuple[str, str], Handler] = {}
         self._tellers: list[tuple[str, str, Teller]] = []
         self._forms: dict[str, ErrorForm] = {}
-        self._routers: list[APIRouter] = [plugs.load("dialects", name).router for name in plugs.names("dialects")]
-        for router in self._routers:
+        self._routers: dict[str, APIRouter] = {}
+        self._take(HOT)
+
+    def _take(self, names: Iterable[str]) -> None:
+        """Import dialects, and know their routes in plain ASGI and their errors' form."""
+        for name in names:
+            if name in self._routers:
+                continue
+            router = self._routers[name] = plugs.load("dialects", name).router
             if isinstance(router, WireRouter):
                 self._hot |= router.hot
                 self._tellers += router.tellers
@@ -69,7 +80,7 @@ class App:
             await self._lifespan(receive, send)
             return
         exchange = Exchange(scope, receive, send, _request_id())
-        handler = self._hot.get((scope["method"], scope["path"])) or self._teller(scope) or self._cold
+        handler = self._known(scope) or self._cold
         try:
             exchange.house = self._house or await self.open()
             await handler(exchange)
@@ -80,6 +91,10 @@ class App:
         except Exception:
             log.exception("a request failed in a way that nobody foresaw", extra={"request_id": exchange.request_id})
             await self._fail(exchange, PenstockError("An internal error occurred; the log tells more."))
+
+    def _known(self, scope: Scope) -> Handler | None:
+        """What serves a request in plain ASGI, if anything does."""
+        return self._hot.get((scope["method"], scope["path"])) or self._teller(scope)
 
     def _teller(self, scope: Scope) -> Handler | None:
         """What tells the stream at a path, if there is one."""
@@ -107,7 +122,7 @@ class App:
     def _prepare(self) -> None:
         """Build now what a function builds when it is first needed, so that no request waits for it."""
         log.debug("%d routes", len(self.api.routes))
-        for router in self._routers:
+        for router in self._routers.values():
             if isinstance(router, WireRouter):
                 for body in router.bodies.values():
                     body.model_rebuild()
@@ -131,7 +146,10 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _cold(self, exchange: Exchange) -> None:
-        """Hand the exchange to FastAPI."""
+        """Hand the exchange to FastAPI; the first one may be for a dialect that was not imported yet."""
+        if "api" not in vars(self) and self.api and (handler := self._known(exchange.scope)):
+            await handler(exchange)
+            return
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -173,7 +191,8 @@ class App:
             },
         )
         bodies: dict[str, Any] = {}
-        for router in self._routers:
+        self._take(plugs.names("dialects"))
+        for _, router in sorted(self._routers.items()):
             if isinstance(router, LazyRouter):
                 router.make()
             if isinstance(router, WireRouter):

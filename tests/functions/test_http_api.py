@@ -14,7 +14,9 @@ from tests.functions import doors, runtime_api, template
 
 @pytest.fixture(scope="module")
 def door(api: runtime_api.RuntimeApi, given: dict[str, str], folder: Path) -> Iterator[doors.Door]:
-    with doors.buffered("HttpApi", api, given, folder / "log") as door:
+    with doors.buffered(
+        "HttpApi", api, given | {"PENSTOCK_FLEET_SECRET": "a-secret-of-the-fleet"}, folder / "log"
+    ) as door:
         yield door
 
 
@@ -96,6 +98,7 @@ def test_the_openapi_document_names_the_stage_as_its_server(door: doors.Door) ->
 
 def test_metrics_are_for_keys_with_that_scope(door: doors.Door) -> None:
     assert door.call(doors.event("http_api_metrics"))["statusCode"] == 401
+    assert door.call(doors.event("http_api_health"))["statusCode"] == 200  # looks at the state
     answer = door.call(doors.presenting(doors.event("http_api_metrics"), "test-key"))
     assert answer["statusCode"] == 200
     assert answer["isBase64Encoded"] is False

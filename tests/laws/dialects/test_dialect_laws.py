@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import plugs
+from penstock import app, plugs
 from penstock.dialects._exchange import LazyRouter, WireRouter
 from tests.wire import gateway as gateways
 from tests.wire import upstream as upstreams
@@ -16,7 +16,9 @@ from tests.wire.gateway import MODEL, Gateway
 from tests.wire.upstream import Call, chunk
 
 ROUTERS = {name: plugs.load("dialects", name).router for name in plugs.names("dialects")}
-HOT = sorted(path for router in ROUTERS.values() if isinstance(router, WireRouter) for _, path in router.hot)
+WIRES = {name: router for name, router in ROUTERS.items() if isinstance(router, WireRouter)}
+HOT = sorted(path for router in WIRES.values() if router.form is None for _, path in router.hot)
+"""The hot routes that speak OpenAI's wire; others have tests of their own in tests/contract."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
@@ -29,6 +31,15 @@ STREAMING = [path for path in HOT if "embeddings" not in path]
 
 routes = pytest.mark.parametrize("path", HOT)
 streaming_routes = pytest.mark.parametrize("path", STREAMING)
+
+
+def test_a_function_that_starts_for_a_hot_route_imports_just_those_dialects_that_have_any() -> None:
+    hot = {name for name, router in ROUTERS.items() if isinstance(router, WireRouter) or _formed(router)}
+    assert hot == set(app.HOT)
+
+
+def _formed(router: object) -> bool:
+    return isinstance(router, LazyRouter) and router.form is not None
 
 
 @pytest.fixture
