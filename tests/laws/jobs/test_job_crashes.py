@@ -8,10 +8,13 @@ import os
 import random
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.core.jobs import runner
 from penstock.core.jobs.bulk import Bulk
+from penstock.errors import StateError
 from penstock.schema.job import COMPLETED
 from tests.laws.jobs import world as worlds
 from tests.laws.jobs.world import BOUND, COST, PATIENCE, World
@@ -72,6 +75,33 @@ async def test_a_job_that_nobody_kills_ends_once(
         *("reserve", "create_job", "send", "claim_job", "done", "reserve", "record_outcomes", "finish_job", "settle")
     ]
     assert (await world.spent())[:2] == (COST, COST)
+    await world.store.close()
+    await world.queue.close()
+
+
+async def test_an_end_that_was_written_without_an_answer_is_paid_as_what_it_was(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "AGAIN", 0.01)
+    world = await worlds.make(backend, tmp_path, monkeypatch)
+    finish, calls = world.store.finish_job, 0
+
+    async def silently(*args: Any, **kwargs: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        done = await finish(*args, **kwargs)
+        if calls == 1:
+            raise StateError("The store was slow to say that it has written.")
+        return done
+
+    monkeypatch.setattr(world.store, "finish_job", silently)
+    await world.live(submit=True)
+    assert calls == 2
+    [job] = world.accepted
+    found = await world.store.find_job(job.id)
+    assert found is not None
+    assert found.status == COMPLETED
+    assert await world.spent() == (COST, COST, 0)
     await world.store.close()
     await world.queue.close()
 

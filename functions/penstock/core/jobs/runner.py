@@ -300,7 +300,7 @@ class JobRunner:
 
     async def _end(self, job: Job, *, result: bytes = b"", error: str = "") -> bool:
         """Write how the job ended, trying for the length of a lease; ``False`` if it ended or is another's."""
-        until = time.monotonic() + LEASE
+        until, doubt = time.monotonic() + LEASE, False
         while True:
             now = time.time()
             expires = now + (max(self._terms.retention, LINE_KEPT) if is_line(job.id) else self._terms.retention)
@@ -310,13 +310,22 @@ class JobRunner:
                 ended = await self._store.finish_job(
                     job.id, job.runner, now=now, expires=expires, result=held, error=error, tell_at=tell_at
                 )
-                if ended:
+                if ended or (doubt and await self._was_written(job)):
                     await self._over(job, FAILED if error else COMPLETED, now)
-                return ended
+                    return True
+                return False
             except StateError:
+                doubt = True
                 if time.monotonic() + AGAIN >= until:
                     raise
             await asyncio.sleep(AGAIN)
+
+    async def _was_written(self, job: Job) -> bool:
+        """Whether this runner's end of a job was written by a call that was never answered."""
+        found = await self._store.find_job(job.id)
+        if found is None or found.status not in (COMPLETED, FAILED):
+            return False
+        return (found.runner, found.claims) == (job.runner, job.claims)
 
     async def _over(self, job: Job, status: str, at: float) -> None:
         await self._bulk.forget(job.body)
