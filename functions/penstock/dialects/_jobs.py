@@ -21,6 +21,8 @@ from penstock.schema.request import Request
 ASYNC, RESUMABLE = "respond-async", "resumable"
 LONGEST_WAIT = 25.0
 """Seconds that a Lambda function waits for a job at most: API Gateway gives up after 29."""
+BUFFERED = "http_api"
+"""The door of which that is so: the other one streams, for as long as a request may take."""
 LONGEST_RETRY = 30
 REPLAYED = (b"idempotent-replayed", b"true")
 GOES_ON = (
@@ -70,17 +72,24 @@ async def answer_later(exchange: Exchange, request: Request, wish: Wish) -> None
 
 
 async def answer_once(exchange: Exchange, request: Request, key: str, told: Told | None) -> None:
-    """Make a request the job of its idempotency key, or find it, and answer as it ends; it outlives the connection."""
+    """Make a request the job of its idempotency key, or find it, and answer as it ends; it outlives the connection.
+
+    It is run here and now, or, in a function, by whoever gets its message.
+    """
     house, headers = exchange.house, list[tuple[bytes, bytes]]()
+    longest = house.settings.document.request.timeout
     with exchange.watched():
-        try:
-            job = await house.inplace.start_once(request, key, told=told)
-        except Repeated as repeat:
-            job, headers = repeat.job, [REPLAYED]
+        if house.settings.door:
+            job = await house.jobs.submit(request, key)
+            await house.gateway.settled(request)
+            longest = LONGEST_WAIT if house.settings.door == BUFFERED else longest
+        else:
+            try:
+                job = await house.inplace.start_once(request, key, told=told)
+            except Repeated as repeat:
+                job, headers = repeat.job, [REPLAYED]
         path = f"/v1/jobs/{job.id}"
-        job = await house.inplace.ended(job, house.settings.document.request.timeout)
-    if house.settings.door:
-        await house.inplace.over(job)
+        job = await house.inplace.ended(job, longest)
     if job.status in OPEN:
         raise UpstreamTimeout(GOES_ON.format(path), retry_after=1)
     await exchange.json(200, result_of(job), [*headers, (b"location", path.encode()), *way_headers(request)])

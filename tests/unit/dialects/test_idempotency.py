@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from penstock.core.jobs import repeats
 from penstock.core.keys import generate, new_key
 from penstock.errors import StateError
 from penstock.house import House
-from penstock.schema.config import Document, Logging, Provider
+from penstock.schema.config import Auth, Document, Logging, Provider
+from penstock.schema.key import Caller
+from penstock.schema.secret import Secret
 from penstock.settings import Settings
 
 REFRESH, KEYS = "/v1/registry/refresh", "/api/v1/apikeys"
@@ -270,3 +273,26 @@ async def upload(client: httpx.AsyncClient, parts: list[Any], boundary: str, cut
 
     headers = {"content-type": f"multipart/form-data; boundary={boundary}", "idempotency-key": "k-1"}
     return await client.post("/v1/files", headers=headers, content=pieces())
+
+
+async def test_in_a_function_a_generation_is_left_to_who_runs_jobs(tmp_path: Path) -> None:
+    document = Document(logging=Logging(level="CRITICAL"), providers=ECHO, auth=Auth(api_keys=["test-key"]))
+    settings = Settings(state_url=f"sqlite:///{tmp_path}/state.db", document=document, door="stream_api")
+    app = App(lambda: build(replace(settings, keys={Secret("test-key").sha256(): Caller("test")})))
+    house = await app.open()
+    transport = httpx.ASGITransport(app=app)
+    headers = {"authorization": "Bearer test-key", "idempotency-key": "k-1"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers) as client:
+        body = {"model": "one", "messages": [{"role": "user", "content": "Hello"}]}
+        asked = [asyncio.ensure_future(client.post("/v1/chat/completions", json=body)) for _ in range(2)]
+        async with asyncio.timeout(30):
+            [message] = await house.queue.receive(most=10, lease=30, wait=20)
+        job = await house.runner.claim(message.job_id)
+        assert job is not None
+        await house.runner.work(job)
+        answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+    assert {answer.headers["location"] for answer in answers} == {f"/v1/jobs/{job.id}"}
+    assert len(await house.store.list_outcomes()) == 1
+    await app.close()

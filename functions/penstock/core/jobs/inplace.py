@@ -84,11 +84,6 @@ class InPlace:
             await asyncio.wait({running}, timeout=seconds)
         return await self._submissions.ended(job, max(seconds - (time.monotonic() - began), 0.0))
 
-    async def over(self, job: Job) -> None:
-        """Wait until all is written that a job took, if it is run here."""
-        if running := self._running.get(job.id):
-            await asyncio.wait({running})
-
     def _mine(self, draft: Job) -> Job:
         now = time.time()
         until = now + LEASE
