@@ -21,6 +21,8 @@ from penstock.errors import BudgetExceeded, PenstockError
 from penstock.schema.request import EMBEDDINGS, Request
 from penstock.schema.wire_error import error_document
 
+_WISHES = (b"prefer", b"idempotency-key")
+
 
 def error_headers(error: PenstockError) -> RawHeaders:
     """``Retry-After`` in whole seconds, rounded up (RFC 9110, 10.2.3). Trying again helps nobody whose money is spent:
@@ -52,13 +54,12 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             address=caller_address(exchange),
             size=exchange.size,
         )
-        said = preferences(prefer) if (prefer := exchange.headers(b"prefer")) else {}
+        said, key = _wishes(exchange)
         wish = wish_of(said)
         if wish is not None or (house.gateway.defers and not request.stream and await house.gateway.sleeps(request)):
             await answer_later(exchange, request, wish or Wish())
             return
         last = LastChunk(request, began) if bounds.proxy_info and request.stream else None
-        key = idempotency_key(exchange)
         if request.stream and (key is not None or RESUMABLE in said):
             await answer_resumably(exchange, request, last, key)
             return
@@ -81,6 +82,14 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
 
     handle.__name__ = name
     return handle
+
+
+def _wishes(exchange: Exchange) -> tuple[dict[str, str], str | None]:
+    """What a request says of how it wants to be served, and its idempotency key: most say nothing, in one look."""
+    for name, _ in exchange.scope["headers"]:
+        if name in _WISHES:
+            return preferences(exchange.headers(b"prefer")), idempotency_key(exchange)
+    return {}, None
 
 
 async def _stream(exchange: Exchange, request: Request, watch: Watch, last: LastChunk | None) -> None:
