@@ -15,16 +15,25 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import ErrorDetails, from_json, to_json
 
 from penstock.errors import SettingsError
-from penstock.schema import config as sections
 from penstock.schema.config import Document
 from penstock.schema.mistake import mistakes, reason
 from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
 
-for _section in vars(sections).values():
-    if isinstance(_section, type) and is_dataclass(_section):
-        with_config(ConfigDict(extra="forbid", strict=True))(_section)
+
+def _strictly(kind: Any, walked: set[Any]) -> None:
+    """Have a section, and all that may stand in it, take nothing but what it names."""
+    if isinstance(kind, type) and is_dataclass(kind) and kind not in walked:
+        walked.add(kind)
+        with_config(ConfigDict(extra="forbid", strict=True))(kind)
+        for hint in get_type_hints(kind).values():
+            _strictly(hint, walked)
+    for inner in get_args(kind):
+        _strictly(inner, walked)
+
+
+_strictly(Document, set())
 _DOCUMENT = TypeAdapter(Document)
 
 

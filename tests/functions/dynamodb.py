@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from moto.server import ThreadedMotoServer
 from tests.laws.objects.amazon import make_bucket
 from tests.laws.queues.amazon import make_queue
 
-PREFIX = "penstock"
 MADE_AT_AN_ENDPOINT_OF_ONES_OWN = {"CreateTable", "DescribeTable", "UpdateTimeToLive"}
 
 
@@ -28,14 +28,12 @@ class Wire(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Endpoint)
         self.beyond = (host, port)
         self.seen: set[tuple[str, str]] = set()
-        self.queue_url = make_queue(f"http://127.0.0.1:{port}", "jobs").replace(
-            f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
-        )
-        self.state_url = f"dynamodb://{PREFIX}?region=eu-west-1&endpoint=http://127.0.0.1:{self.server_address[1]}"
-
-        self.objects_url = make_bucket(f"http://127.0.0.1:{port}", f"objects-{port}").replace(
-            f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
-        )
+        mine = secrets.token_hex(4)  # every moto of a process has the same state
+        self.prefix = f"penstock-{mine}"
+        there, here = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{self.server_address[1]}"
+        self.state_url = f"dynamodb://{self.prefix}?region=eu-west-1&endpoint={here}"
+        self.queue_url = make_queue(there, f"jobs-{mine}").replace(there, here)
+        self.objects_url = make_bucket(there, f"objects-{mine}").replace(there, here)
 
     def note_object(self, method: str, path: str) -> None:
         """Keep what a call of S3 does, as IAM names it."""
@@ -61,7 +59,7 @@ class Wire(ThreadingHTTPServer):
             return
         tables = list(payload.get("RequestItems", {})) or [payload["TableName"]]
         index = "/index" if "IndexName" in payload else ""  # to IAM, an index is a resource of its own
-        self.seen |= {(table.removeprefix(f"{PREFIX}-") + index, f"dynamodb:{operation}") for table in tables}
+        self.seen |= {(table.removeprefix(f"{self.prefix}-") + index, f"dynamodb:{operation}") for table in tables}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A function that was killed leaves its connection; that is no failure of the wire."""

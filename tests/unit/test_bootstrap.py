@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock import bootstrap, plugs, settings
+from penstock.bootstrap import places
 from penstock.errors import SettingsError
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
@@ -15,7 +16,7 @@ from penstock.schema.model import Deployment
 
 def around(**environment: str) -> dict[str, Deployment]:
     """The places that are looked at without a configuration, by their names."""
-    configured, sources, spare = bootstrap._deployments(settings.load(environment))
+    configured, sources, spare = places.deployments(settings.load(environment))
     assert not configured
     assert [place.kind for place in spare] == ["simulated"]
     return {place.provider: place for place in sources}
@@ -43,7 +44,7 @@ def test_a_type_has_its_usual_address_and_key(tmp_path: Path, kind: str, address
     config = tmp_path / "config.yaml"
     config.write_text(f"providers: [{{name: mine, type: {kind}, models: [m]}}]\n", encoding="utf-8")
     environment = {"PENSTOCK_CONFIG": str(config), "ANTHROPIC_API_KEY": "sk-ant-x"}
-    (place,), _, _ = bootstrap._deployments(settings.load(environment))
+    (place,), _, _ = places.deployments(settings.load(environment))
     assert place.base_url == address
     assert bool(place.credential) is (kind == "anthropic")
 
@@ -82,7 +83,7 @@ def test_bedrock_has_an_address_in_each_region(
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"providers: [{{name: mine, type: bedrock, models: [m], {row}}}]\n", encoding="utf-8")
-    (place,), _, _ = bootstrap._deployments(settings.load({"PENSTOCK_CONFIG": str(config), **environment}))
+    (place,), _, _ = places.deployments(settings.load({"PENSTOCK_CONFIG": str(config), **environment}))
     assert (place.base_url, dict(place.options)) == (address, {"region": region})
 
 
@@ -98,7 +99,7 @@ def test_bedrock_in_no_region_is_a_mistake_with_its_line(tmp_path: Path, row: st
     config = tmp_path / "config.yaml"
     config.write_text(f"providers: [{{name: mine, type: bedrock, {row}}}]\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=told):
-        bootstrap._deployments(settings.load({"PENSTOCK_CONFIG": str(config)}))
+        places.deployments(settings.load({"PENSTOCK_CONFIG": str(config)}))
 
 
 @pytest.mark.parametrize(

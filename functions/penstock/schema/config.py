@@ -12,14 +12,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from penstock.schema.bounds import NETWORKS, is_network, require
-from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
-from penstock.schema.model import MODEL_NAME, ColdStart
-from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, MODELS
+from penstock.schema.limit_section import BudgetSection, LimitSection
+from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.webhook_section import WebhookSection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
-_MODELS = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
 _DEAREST = 1_000
@@ -147,7 +145,7 @@ class Provider:
         names = [model if isinstance(model, str) else model.name for model in self.models]
         require("name", bool(_NAME.fullmatch(self.name)), "1 to 64 letters, digits, dots, dashes and underscores")
         require("base_url", self.base_url is None or _reachable(self.base_url), _ADDRESS)
-        require("models", all(map(MODEL_NAME.fullmatch, names)), _MODELS)
+        require("models", all(map(MODEL_NAME.fullmatch, names)), MODEL_NAMES)
         require("models", len(set(names)) == len(names), "a list that has each name once")
         require("custom_headers", all(map(_HEADER.fullmatch, self.custom_headers)), "named by letters, digits and -")
         require("custom_headers", all(map(_VALUE.fullmatch, self.custom_headers.values())), "of one line each")
@@ -276,7 +274,9 @@ class TaskSection:
 
     def __post_init__(self) -> None:
         require(
-            "model", self.model is None or bool(MODEL_NAME.fullmatch(self.model)), _MODELS.replace("names", "a name")
+            "model",
+            self.model is None or bool(MODEL_NAME.fullmatch(self.model)),
+            MODEL_NAMES.replace("names", "a name"),
         )
         require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
         require("temperature", 0 <= self.temperature <= 2, "from 0 to 2")
@@ -305,50 +305,6 @@ class BatchSection:
     def __post_init__(self) -> None:
         require("max_lines", 1 <= self.max_lines <= 10**7, "from 1 to 10000000")
         require("window", 1 <= self.window <= 1024, "from 1 to 1024")
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSection:
-    """What may be taken, by scope: the whole gateway, each endpoint, each caller's address, each key, each owner.
-
-    The numbers are those of the five documents that Penstock replaces. ``endpoints`` and ``owners`` name exceptions,
-    ``models`` by their public names those that have limits. A key's own limits stand in the place of ``key``. With
-    ``enabled`` off only those hold. While the store is away rates are counted by each process alone (``open``), or
-    requests refused (``closed``).
-    """
-
-    enabled: bool = True
-    gateway: Limits = Limits(1000, 50)  # noqa: RUF009 - records are immutable
-    endpoint: Limits = Limits(1000, 50)  # noqa: RUF009
-    endpoints: dict[str, Limits] = field(default_factory=dict)
-    models: dict[str, Limits] = field(default_factory=dict)
-    address: Limits = Limits(100, 50)  # noqa: RUF009
-    key: Limits = Limits(60, 10)  # noqa: RUF009
-    owner: Limits = NO_LIMITS
-    owners: dict[str, Limits] = field(default_factory=dict)
-    lease_from: int = 3000
-    max_tokens: int = 4096
-    when_state_is_away: Literal["open", "closed"] = "open"
-
-    def __post_init__(self) -> None:
-        require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
-        require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
-        known = (CHAT, COMPLETIONS, EMBEDDINGS, MODELS)
-        require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
-        require("models", all(map(MODEL_NAME.fullmatch, self.models)), _MODELS)
-        slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]
-        require("endpoints" if slots[0] is None else "endpoint", not any(slots), "without concurrency")
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSection:
-    """Dollars that each key and each owner may spend; ``owners`` names exceptions. A key's own budget stands in the
-    place of ``key``.
-    """
-
-    key: Budget = NO_BUDGET
-    owner: Budget = NO_BUDGET
-    owners: dict[str, Budget] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from penstock.schema.secret import Secret
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+MODEL_NAMES = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
+"""The same for people."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from penstock import plugs, telemetry
+from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
+from penstock.bootstrap.places import deployments
 from penstock.core.batches.accepting import Batches
 from penstock.core.batches.driver import Driver
 from penstock.core.batches.turns import Turns
@@ -15,7 +16,7 @@ from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.health import Prober
 from penstock.core.housekeeper import Housekeeper
-from penstock.core.jobs.bulk import ROOM, Bulk
+from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
 from penstock.core.jobs.inplace import InPlace
@@ -31,7 +32,7 @@ from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.ports import Connection, Objects, Queue, Store
+from penstock.core.ports import Connection, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.routing.breaker import Bounds
@@ -39,18 +40,17 @@ from penstock.core.routing.router import Router
 from penstock.core.routing.warming import Start
 from penstock.core.sweeper import Sweeper
 from penstock.core.webhooks.desk import WebhookDesk, furnish
-from penstock.errors import SettingsError, UpstreamUnavailable
+from penstock.errors import UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.outbound.outlet import GuardedOutlet
 from penstock.providers._posted import Letters
-from penstock.providers._profiles import PROFILES, region_in
+from penstock.providers._profiles import PROFILES
 from penstock.schema.batch import ENDPOINT as BATCHES
-from penstock.schema.config import Document, Provider
+from penstock.schema.config import Document
 from penstock.schema.model import Deployment
-from penstock.settings import DEFAULT_STATE, Settings, fault
+from penstock.settings import Settings
 
-SIMULATED = "simulated"
 EAGER = ("", "job_runner")
 
 
@@ -63,7 +63,7 @@ def build(settings: Settings) -> House:
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
     gateway = _gateway(settings, store, client, fleet)
     queue, objects = build_queue(settings, client), build_objects(settings, client)
-    bulk, files = Bulk(objects, _room(settings)), Shelf(store, objects, document.files)
+    bulk, files = Bulk(objects, room_of(settings)), Shelf(store, objects, document.files)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
     terms, channels, usher = _terms(document), Channels(), Usher(store, queue, _rooms(document))
     told = (webhooks := _webhooks(settings, store, keyring)).announcer
@@ -105,52 +105,6 @@ def build(settings: Settings) -> House:
     )
 
 
-def build_store(settings: Settings, client: HttpClient) -> Store:
-    """The store of ``state_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
-    scheme = settings.state_url.partition(":")[0]
-    if scheme not in plugs.names("stores"):
-        raise SettingsError(
-            f"{settings.state_url!r} names no store: write sqlite:///path.db or dynamodb://prefix",
-            setting="PENSTOCK_STATE_URL",
-        )
-    connect: Callable[[str, HttpClient], Store] = plugs.load("stores", scheme).connect
-    try:
-        return connect(settings.state_url, client)
-    except ValueError as error:
-        raise SettingsError(str(error), setting="PENSTOCK_STATE_URL") from None
-
-
-def build_queue(settings: Settings, client: HttpClient) -> Queue:
-    """The queue of ``queue_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
-    url = settings.queue_url or _beside(settings.state_url)
-    scheme = url.partition(":")[0]
-    if scheme not in plugs.names("queues"):
-        raise SettingsError(
-            f"{url!r} names no queue: write sqlite:///path.db or sqs://host/account/name",
-            setting="PENSTOCK_QUEUE_URL",
-        )
-    connect: Callable[[str, HttpClient], Queue] = plugs.load("queues", scheme).connect
-    return connect(url, client)
-
-
-def build_objects(settings: Settings, client: HttpClient) -> Objects | None:
-    """The place of ``objects_url``, not yet open. Raises ``SettingsError`` for an address that none understands."""
-    url = settings.objects_url
-    if not url:
-        if not settings.state_url.startswith("sqlite:///"):
-            return None
-        path = Path(settings.state_url.removeprefix("sqlite:///").removesuffix(".db") + ".objects")
-        url = f"file://{path.absolute()}"
-    scheme = url.partition(":")[0]
-    if scheme not in plugs.names("objects"):
-        raise SettingsError(
-            f"{url!r} names no place for objects: write file:///absolute/path or s3://bucket/prefix",
-            setting="PENSTOCK_OBJECTS_URL",
-        )
-    connect: Callable[[str, HttpClient], Objects] = plugs.load("objects", scheme).connect
-    return connect(url, client)
-
-
 def build_runner(settings: Settings) -> tuple[House, JobRunner]:
     """What the job runner's door needs."""
     house = build(settings)
@@ -172,7 +126,7 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
 
 def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
     document = settings.document
-    configured, sources, spare = _deployments(settings)
+    configured, sources, spare = deployments(settings)
     registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare, fleet=fleet)
     ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
@@ -183,18 +137,6 @@ def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet)
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
     )
-
-
-def _beside(state_url: str) -> str:
-    """The queue that belongs to a state: a file beside its file, else in the usual folder."""
-    state = state_url if state_url.startswith("sqlite:///") else DEFAULT_STATE
-    return state.removesuffix(".db") + ".queue.db"
-
-
-def _room(settings: Settings) -> int:
-    """Bytes of a document that a record of this store should hold at most."""
-    room: int = getattr(plugs.load("stores", settings.state_url.partition(":")[0]), "ROOM", ROOM)
-    return room
 
 
 def _webhooks(settings: Settings, store: Store, keyring: Keyring) -> WebhookDesk:
@@ -286,104 +228,3 @@ def _connector(client: HttpClient) -> Callable[[Deployment], Connection]:
         return connection
 
     return connect
-
-
-def _deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment], list[Deployment]]:
-    """Deployments with a fixed model, providers to be asked for theirs, and what answers when nobody else does."""
-    providers = settings.document.providers
-    if providers is None:
-        return [], _around(settings), [_simulated()]
-    configured: list[Deployment] = []
-    sources: list[Deployment] = []
-    for number, provider in enumerate(providers):
-        if not provider.enabled:
-            continue
-        base = _from_provider(provider, number, settings)
-        for model in provider.models:
-            name, upstream = (model, model) if isinstance(model, str) else (model.name, model.upstream)
-            configured.append(_serving(base, name, upstream))
-        if not provider.models:
-            sources.append(base)
-    return configured, sources, []
-
-
-def _from_provider(provider: Provider, number: int, settings: Settings) -> Deployment:
-    profile = PROFILES.get(provider.type)
-
-    def wrong(key: str, message: str) -> SettingsError:
-        return fault(settings.config_path, ["providers", number, key], message)
-
-    if profile is None and provider.type not in plugs.names("providers"):
-        known = ", ".join(sorted({*PROFILES, *plugs.names("providers")}))
-        raise wrong("type", f"{provider.type!r} is not known; there are {known}")
-    base_url = provider.base_url or (profile.base_url if profile else "")
-    if not base_url and profile:
-        raise wrong("base_url", f"type {provider.type!r} has no usual address: give one")
-    if provider.options and profile and not profile.regional:
-        raise wrong("options", f"type {provider.type!r} has no options")
-    key_env = provider.api_key_env or (profile.key_env if profile else "")
-    place = Deployment(
-        id=provider.name,
-        model="",
-        provider=provider.name,
-        kind=provider.type,
-        upstream_model="",
-        base_url=base_url,
-        credential=settings.credentials.get(key_env),
-        headers=tuple(provider.custom_headers.items()),
-        priority=provider.priority,
-        forced=provider.forced,
-        weight=provider.weight,
-        retries=provider.max_retries,
-        retry_delay=provider.retry_delay,
-        cold_start=provider.cold_start,
-        timeout=provider.timeout,
-        connect_timeout=provider.connect_timeout,
-        first_token_timeout=provider.first_token_timeout,
-        options=tuple(provider.options.items()),
-    )
-    if not (profile and profile.regional):
-        return place
-    try:
-        return _in_region(place, settings.region)
-    except ValueError as error:
-        raise wrong("options", f"type {provider.type!r} {error}") from None
-
-
-def _in_region(place: Deployment, usual: str) -> Deployment:
-    """The place where its options say that it is, or its address, or the ``usual``. Raises ``ValueError``."""
-    options = dict(place.options)
-    region = options.pop("region", None) or region_in(place.base_url) or usual
-    if options or not isinstance(region, str):
-        raise ValueError("has one option: {region: eu-west-1}")
-    if not region:
-        raise ValueError("is in no region: write {region: eu-west-1}, or set AWS_REGION")
-    return replace(place, base_url=place.base_url.replace("{region}", region), options=(("region", region),))
-
-
-def _around(settings: Settings) -> list[Deployment]:
-    """Without configuration: engines on their usual local ports, and vendors whose key is in the environment."""
-    own = settings.document.server.port
-    found = []
-    for profile in PROFILES.values():
-        if profile.port and profile.port != own:
-            url = f"http://127.0.0.1:{profile.port}/v1"
-            found.append(Deployment(profile.name, "", profile.name, profile.name, "", url))
-        elif profile.key_env in settings.credentials and not any(place.base_url == profile.base_url for place in found):
-            credential = settings.credentials[profile.key_env]
-            place = Deployment(
-                *(profile.name, "", profile.name, profile.name, "", profile.base_url, credential), priority=2
-            )
-            if not profile.regional:
-                found.append(place)
-            elif settings.region:
-                found.append(_in_region(place, settings.region))
-    return found
-
-
-def _simulated() -> Deployment:
-    return Deployment("simulated/echo", "simulated/echo", SIMULATED, SIMULATED, "echo", "")
-
-
-def _serving(base: Deployment, name: str, upstream: str) -> Deployment:
-    return replace(base, id=f"{base.provider}/{name}", model=name, upstream_model=upstream)

@@ -1,0 +1,115 @@
+"""The deployments that configuration names, or that are found around where it names none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstock import plugs
+from penstock.errors import SettingsError
+from penstock.providers._profiles import PROFILES, region_in
+from penstock.schema.config import Provider
+from penstock.schema.model import Deployment
+from penstock.settings import Settings, fault
+
+SIMULATED = "simulated"
+
+
+def deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment], list[Deployment]]:
+    """Deployments with a fixed model, providers to be asked for theirs, and what answers when nobody else does."""
+    providers = settings.document.providers
+    if providers is None:
+        return [], _around(settings), [_simulated()]
+    configured: list[Deployment] = []
+    sources: list[Deployment] = []
+    for number, provider in enumerate(providers):
+        if not provider.enabled:
+            continue
+        base = _from_provider(provider, number, settings)
+        for model in provider.models:
+            name, upstream = (model, model) if isinstance(model, str) else (model.name, model.upstream)
+            configured.append(_serving(base, name, upstream))
+        if not provider.models:
+            sources.append(base)
+    return configured, sources, []
+
+
+def _from_provider(provider: Provider, number: int, settings: Settings) -> Deployment:
+    profile = PROFILES.get(provider.type)
+
+    def wrong(key: str, message: str) -> SettingsError:
+        return fault(settings.config_path, ["providers", number, key], message)
+
+    if profile is None and provider.type not in plugs.names("providers"):
+        known = ", ".join(sorted({*PROFILES, *plugs.names("providers")}))
+        raise wrong("type", f"{provider.type!r} is not known; there are {known}")
+    base_url = provider.base_url or (profile.base_url if profile else "")
+    if not base_url and profile:
+        raise wrong("base_url", f"type {provider.type!r} has no usual address: give one")
+    if provider.options and profile and not profile.regional:
+        raise wrong("options", f"type {provider.type!r} has no options")
+    key_env = provider.api_key_env or (profile.key_env if profile else "")
+    place = Deployment(
+        id=provider.name,
+        model="",
+        provider=provider.name,
+        kind=provider.type,
+        upstream_model="",
+        base_url=base_url,
+        credential=settings.credentials.get(key_env),
+        headers=tuple(provider.custom_headers.items()),
+        priority=provider.priority,
+        forced=provider.forced,
+        weight=provider.weight,
+        retries=provider.max_retries,
+        retry_delay=provider.retry_delay,
+        cold_start=provider.cold_start,
+        timeout=provider.timeout,
+        connect_timeout=provider.connect_timeout,
+        first_token_timeout=provider.first_token_timeout,
+        options=tuple(provider.options.items()),
+    )
+    if not (profile and profile.regional):
+        return place
+    try:
+        return _in_region(place, settings.region)
+    except ValueError as error:
+        raise wrong("options", f"type {provider.type!r} {error}") from None
+
+
+def _in_region(place: Deployment, usual: str) -> Deployment:
+    """The place where its options say that it is, or its address, or the ``usual``. Raises ``ValueError``."""
+    options = dict(place.options)
+    region = options.pop("region", None) or region_in(place.base_url) or usual
+    if options or not isinstance(region, str):
+        raise ValueError("has one option: {region: eu-west-1}")
+    if not region:
+        raise ValueError("is in no region: write {region: eu-west-1}, or set AWS_REGION")
+    return replace(place, base_url=place.base_url.replace("{region}", region), options=(("region", region),))
+
+
+def _around(settings: Settings) -> list[Deployment]:
+    """Without configuration: engines on their usual local ports, and vendors whose key is in the environment."""
+    own = settings.document.server.port
+    found = []
+    for profile in PROFILES.values():
+        if profile.port and profile.port != own:
+            url = f"http://127.0.0.1:{profile.port}/v1"
+            found.append(Deployment(profile.name, "", profile.name, profile.name, "", url))
+        elif profile.key_env in settings.credentials and not any(place.base_url == profile.base_url for place in found):
+            credential = settings.credentials[profile.key_env]
+            place = Deployment(
+                *(profile.name, "", profile.name, profile.name, "", profile.base_url, credential), priority=2
+            )
+            if not profile.regional:
+                found.append(place)
+            elif settings.region:
+                found.append(_in_region(place, settings.region))
+    return found
+
+
+def _simulated() -> Deployment:
+    return Deployment("simulated/echo", "simulated/echo", SIMULATED, SIMULATED, "echo", "")
+
+
+def _serving(base: Deployment, name: str, upstream: str) -> Deployment:
+    return replace(base, id=f"{base.provider}/{name}", model=name, upstream_model=upstream)
