@@ -32,7 +32,7 @@ from tests.e2e.money.calls import Call
 from tests.e2e.money.clients import Load
 from tests.e2e.money.gateways import Fleet
 from tests.e2e.money.laws import Taken, most_at_once, overshoot
-from tests.e2e.money.scene import Account, Scale, accounts, clients, configuration
+from tests.e2e.money.scene import DEAD, Account, Scale, accounts, clients, configuration
 from tests.e2e.money.upstream import upstream
 from tests.e2e.server import PATIENCE, ROOT
 
@@ -97,11 +97,14 @@ class Run:
             self.looks += 1
 
     async def watch(self, pause: float) -> None:
-        """Look again and again, and leave most of the time to others."""
+        """Look again and again, and leave most of the time to others.
+
+        A hold that is lost is seen in the last seconds before a reaper ends it, ``DEAD``: no pause is as long as that.
+        """
         while True:
             began = time.monotonic()
             await self.look()
-            await asyncio.sleep(max(pause, 4 * (time.monotonic() - began)))
+            await asyncio.sleep(max(pause, min(4 * (time.monotonic() - began), DEAD / SECOND / 4)))
 
 
 @asynccontextmanager
@@ -130,7 +133,6 @@ async def test_nothing_leaks_whatever_dies(state: str, tmp_path: Path) -> None:
             try:
                 await fleet.open()
                 await rage(run, dice, backend)
-                await fleet.close()
                 await nothing_is_held(run)
                 outcomes = await ledger(store)
                 every_call_is_accounted_for(run, outcomes)
@@ -148,18 +150,18 @@ async def test_nothing_leaks_whatever_dies(state: str, tmp_path: Path) -> None:
 
 
 async def rage(run: Run, dice: random.Random, backend: str) -> None:
-    """Let people call while gateways are killed, and look at the meters all the time."""
-    around = [
-        asyncio.create_task(run.fleet.torment(dice, SECONDS / 12)),
-        asyncio.create_task(run.watch(0.1 if backend == "sqlite" else 1.0)),
-    ]
-    people = asyncio.create_task(run.load.run(PEOPLE, SECONDS))
-    done, _ = await asyncio.wait([people, *around], return_when=asyncio.FIRST_COMPLETED)
-    for task in (people, *around):
-        task.cancel()
-    for task in done:
-        task.result()
-    await asyncio.gather(people, *around, return_exceptions=True)
+    """Let people call while gateways are killed, then stop all gateways, and look at the meters all the time."""
+    watching = asyncio.create_task(run.watch(0.1 if backend == "sqlite" else 1.0))
+    for traffic in ((run.load.run(PEOPLE, SECONDS), run.fleet.torment(dice, SECONDS / 12)), (run.fleet.close(),)):
+        tasks = [watching, *map(asyncio.create_task, traffic)]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks[1:]:
+            task.cancel()
+        for task in done:
+            task.result()
+        await asyncio.gather(*tasks[1:], return_exceptions=True)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 async def ledger(store: Store) -> dict[str, Outcome]:
