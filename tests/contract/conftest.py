@@ -1,10 +1,13 @@
-"""A gateway for each store, started as a person starts it, with the documents' own keys."""
+"""Gateways for each store, started as a person starts them, with the documents' own keys."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,10 @@ providers:
   - {name: simulated, type: simulated, models: [echo], options: {ttft: 0}}
 """
 AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+KEYS = "test-key-123,demo-key-456"
+STATES = itertools.count()
+
+Serve = Callable[..., Server]
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +31,39 @@ def dynamodb() -> Iterator[str]:
     command = [sys.executable, "-m", "tests.laws.stores.moto_server"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as moto:
         assert moto.stdout is not None
-        yield f"dynamodb://contract?region=eu-west-1&endpoint={moto.stdout.readline().strip()}"
+        yield f"region=eu-west-1&endpoint={moto.stdout.readline().strip()}"
         moto.kill()
 
 
 @pytest.fixture(scope="session", params=["sqlite", "dynamodb"])
-def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The gateway on each store in turn."""
-    state = {**AWS, "PENSTOCK_STATE_URL": request.getfixturevalue("dynamodb")} if request.param == "dynamodb" else {}
-    folder = tmp_path_factory.mktemp(request.param)
-    with Server(folder, CONFIG, API_KEYS="test-key-123,demo-key-456", **state) as running:
+def store(request: pytest.FixtureRequest) -> Callable[[Path], dict[str, str]]:
+    """Makes a state that is empty, in the environment's words: in a folder, or in tables of its own."""
+    if request.param == "sqlite":
+        return lambda folder: {"PENSTOCK_STATE_URL": f"sqlite:///{folder}/.penstock/state.db"}
+    double = request.getfixturevalue("dynamodb")
+    return lambda _: {**AWS, "PENSTOCK_STATE_URL": f"dynamodb://contract{next(STATES)}?{double}"}
+
+
+@pytest.fixture(scope="session")
+def gateway(store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The gateway on each store in turn, for all tests that only ask it things."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with Server(folder, CONFIG, API_KEYS=KEYS, **store(folder)) as running:
         yield running
+
+
+@pytest.fixture
+def serve(store: Callable[[Path], dict[str, str]], tmp_path: Path) -> Iterator[Serve]:
+    """Starts gateways for one test, on each store in turn: ``serve(config, NAME="value")``.
+
+    All that a test starts share one state, which is empty at first, and end with the test.
+    """
+    with ExitStack() as running:
+        state = store(tmp_path)
+
+        def start(config: str = CONFIG, *arguments: str, **variables: str) -> Server:
+            (folder := tmp_path / f"gateway{next(STATES)}").mkdir()
+            environment = {"API_KEYS": KEYS, **state, **variables}
+            return running.enter_context(Server(folder, config, *arguments, **environment))
+
+        yield start

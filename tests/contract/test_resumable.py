@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.contract.conftest import AWS, CONFIG
+from tests.contract.conftest import Serve
 from tests.e2e.server import Server
 
 KEY = {"authorization": "Bearer test-key-123"}
@@ -22,16 +20,6 @@ BODY = {
 }
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def other(gateway: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A second gateway on the state of the first."""
-    state = {"PENSTOCK_STATE_URL": f"sqlite:///{gateway.folder}/.penstock/state.db"}
-    if request.node.callspec.params["gateway"] == "dynamodb":
-        state = {**AWS, "PENSTOCK_STATE_URL": request.getfixturevalue("dynamodb")}
-    with Server(tmp_path, CONFIG, API_KEYS="test-key-123", **state) as running:
-        yield running
 
 
 def read(server: Server, path: str, most: int, **options: object) -> tuple[httpx.Headers, list[tuple[str, str]]]:
@@ -52,7 +40,9 @@ def read(server: Server, path: str, most: int, **options: object) -> tuple[httpx
     return response.headers, found
 
 
-def test_a_stream_that_is_cut_again_and_again_is_read_once(gateway: Server, other: Server) -> None:
+@pytest.mark.row("D2")
+def test_a_stream_that_is_cut_again_and_again_is_read_once(serve: Serve) -> None:
+    gateway, other = serve(), serve()
     headers, events = read(gateway, "/v1/chat/completions", 2, json=BODY, headers={**KEY, "prefer": "resumable"})
     path = f"{headers['location']}/stream"
     for number in range(40):

@@ -19,7 +19,7 @@ from penstock.client import AsyncLLMClient, LLMClient, TaskFailed
 from penstock.client import _script as steps
 from tests.contract.conftest import CONFIG
 from tests.contract.cutting import cutting
-from tests.contract.test_tasks import BROKEN, EXAMPLES, SLOW, refused
+from tests.contract.test_tasks import BROKEN, SLOW, refused, tasks_example
 from tests.e2e.server import Server, wait_for
 from tests.node.chromium import browsing
 
@@ -52,6 +52,7 @@ def read(url: str, task_id: str, last_id: str = "") -> tuple[httpx.Response, lis
     return answer, [(name, json.loads(text)) for name, text in found]
 
 
+@pytest.mark.row("T4", "D2")
 def test_a_task_is_told_from_its_queue_to_its_end(gateway: Server) -> None:
     answer, events = read(gateway.url, submitted(gateway, "one two"))
     assert answer.status_code == 200
@@ -66,6 +67,7 @@ def test_a_task_is_told_from_its_queue_to_its_end(gateway: Server) -> None:
     assert len(dict(events)) == len(events), "two events have one id"
 
 
+@pytest.mark.row("T4")
 def test_a_reader_goes_on_after_any_event_that_it_has_read(gateway: Server) -> None:
     task_id = submitted(gateway, "one two three")
     _, events = read(gateway.url, task_id)
@@ -102,6 +104,7 @@ def test_a_task_that_is_cancelled_ends_its_stream(gateway: Server, client: LLMCl
     assert failed.value.error_type == "JobCancelled"
 
 
+@pytest.mark.row("T4", "T7", "C1")
 def test_a_stream_is_its_keys_own(gateway: Server) -> None:
     task_id = submitted(gateway, "x")
     refused(httpx.get(f"{gateway.url}/stream/{task_id}"), 401)
@@ -110,6 +113,7 @@ def test_a_stream_is_its_keys_own(gateway: Server) -> None:
     assert httpx.get(f"{gateway.url}/stream/{task_id}", headers={"x-api-key": KEY}).status_code == 200
 
 
+@pytest.mark.row("T4", "C1")
 def test_a_key_in_an_address_is_in_no_log_line_and_can_be_refused(tmp_path: Path) -> None:
     secret = "canary-5f1e9b7c"
     closed = CONFIG + "logging: {level: DEBUG}\ntasks: {key_in_url: false, allowed_origins: ['https://app.example']}\n"
@@ -128,6 +132,7 @@ def test_a_key_in_an_address_is_in_no_log_line_and_can_be_refused(tmp_path: Path
     assert secret not in server.err + server.out
 
 
+@pytest.mark.row("T4", "T6")
 def test_a_line_that_is_cut_20_times_loses_and_repeats_no_token(
     gateway: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +145,7 @@ def test_a_line_that_is_cut_20_times_loses_and_repeats_no_token(
     assert events[-1]["result"] == "".join(TOKENS)
 
 
+@pytest.mark.row("T6")
 def test_the_client_without_an_event_loop_and_the_one_with_say_the_same(
     gateway: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,14 +220,13 @@ def page(html: str) -> Iterator[tuple[str, list[Any]]]:
         server.shutdown()
 
 
-@pytest.mark.parametrize("gateway", ["sqlite"], indirect=True)
+@pytest.mark.row("T4")
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_browser_that_is_cut_20_times_reads_every_token_once(gateway: Server, tmp_path: Path) -> None:
     """The document's own page reads one stream and closes it; another one is left to find that there is no more."""
     task_id = submitted(gateway, **TALKING)
     with cutting(gateway.port, 2 * CUTS) as line:
-        found = re.search(r"### JavaScript \(Browser\)\n```javascript\n(.*?)```", EXAMPLES, re.DOTALL)
-        assert found
-        script = found[1].replace("http://localhost:8000", line.url).replace("abc123-def456-ghi789", task_id)
+        script = tasks_example("Example (JavaScript)", line.url).replace("abc123-def456-ghi789", task_id)
         with page(PAGE.replace("EXAMPLE", script)) as (url, reports), browsing(url, tmp_path) as browser:
             wait_for(lambda: reports or browser.poll() is not None, "the page's report")
             assert reports, (tmp_path / "chromium.txt").read_text(errors="replace")
