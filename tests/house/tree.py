@@ -21,7 +21,7 @@ def _walk() -> Iterator[Path]:
         folders[:] = [
             name for name in folders if name not in _BUILT and (not name.startswith(".") or name in _KEPT_HIDDEN)
         ]
-        yield from (Path(folder, name) for name in files)
+        yield from (Path(folder, name) for name in files if name != ".git")  # a file where the tree is a second one
 
 
 @cache
