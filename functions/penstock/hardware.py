@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as NVIDIA's own tool lists them."""
+"""This machine: its GPUs, as NVIDIA's own tool lists them, and how it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 
+MIB = 1024 * 1024
 PATIENCE = 5.0
 QUERY = ("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 
@@ -18,6 +19,20 @@ class Gpus:
     gpu: str
     memory: int
     count: int
+
+
+def machine() -> dict[str, float]:
+    """Percentages of its processors since the last call (since its start at first), memory and disk, and the MiB of
+    memory that this process has.
+    """
+    import psutil  # noqa: PLC0415 - it is no part of a cold start
+
+    return {
+        "cpu_percent": psutil.cpu_percent(),
+        "memory_percent": psutil.virtual_memory().percent,
+        "memory_used_mb": round(psutil.Process().memory_info().rss / MIB, 1),
+        "disk_percent": psutil.disk_usage(".").percent,
+    }
 
 
 async def host_gpus(tool: str = "nvidia-smi") -> list[Gpus]:

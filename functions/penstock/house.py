@@ -26,6 +26,7 @@ from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.sweeper import Sweeper
+from penstock.core.vitals import Vitals
 from penstock.core.webhooks.desk import WebhookDesk
 from penstock.outbound import HttpClient
 from penstock.settings import Settings
@@ -62,6 +63,7 @@ class House:
     usher: Usher
     consumer: Consumer
     webhooks: WebhookDesk
+    vitals: Vitals
     key_header: bytes
 
     async def open(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
+from penstock.bootstrap.metrics import build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.core.batches.accepting import Batches
 from penstock.core.batches.driver import Driver
@@ -101,6 +102,7 @@ def build(settings: Settings) -> House:
         usher=usher,
         consumer=consumer,
         webhooks=webhooks,
+        vitals=build_vitals(settings, store),
         key_header=document.auth.api_key_header.lower().encode(),
     )
 

@@ -27,7 +27,7 @@ from penstock.errors import (
     UpstreamRefused,
 )
 from penstock.schema.model import Deployment
-from penstock.schema.outcome import CANCELLED, FAILED, OK, Outcome, Usage
+from penstock.schema.outcome import CANCELLED, FAILED, OK, REFUSED, Failure, Outcome, Usage
 from penstock.schema.request import Attempt, Request
 
 
@@ -36,8 +36,8 @@ class Account:
 
     __slots__ = (
         *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "answers", "call"),
-        *("deployment", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request", "reservation"),
-        "tries",
+        *("deployment", "failures", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request"),
+        *("reservation", "tries"),
     )
 
     def __init__(self, request: Request, ledger: Ledger, limiter: Limiter, prices: Catalog) -> None:
@@ -55,6 +55,7 @@ class Account:
         self.relay: Relay | None = None
         self.reported: Usage | None = None
         self.last: UpstreamError | None = None
+        self.failures: list[Failure] = []
         self.again: float | None = None
         self.forlorn = False
         self.need = NOTHING
@@ -100,6 +101,8 @@ class Account:
             self.again = error.retry_after if self.again is None else min(error.retry_after, self.again)
         self.tries.failed(place, error)
         self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
+        code = REFUSED if isinstance(error, UpstreamRefused) else error.code
+        self.failures.append(Failure(place.deployment.id, code, round(seconds, 3)))
 
     def charge(self, error: BaseException | None, seconds: float) -> None:
         """Make out the bill of the attempt that has ended."""
@@ -149,6 +152,7 @@ class Account:
             usage=self._taken.usage,
             usage_reported=self.reported is not None,
             cost_nanos=self._taken.nanos,
+            failures=tuple(self.failures),
         )
 
 

@@ -17,6 +17,7 @@ from penstock.dialects._exchange import LazyRouter
 from penstock.dialects._guard import Here
 from penstock.dialects._places import by_provider
 from penstock.errors import StateError
+from penstock.hardware import machine
 from penstock.house import House
 
 router = LazyRouter()
@@ -54,8 +55,6 @@ def _score(status: str, conditions: dict[str, str]) -> float:
 
 def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, str]) -> dict[str, Any]:
     """What the documents of all earlier systems show; ``redis_connected`` is of a cache that is not configured."""
-    from penstock.dialects._machine import machine  # noqa: PLC0415 - nobody pays for it who does not ask
-
     now = time.time()
     serving = [place.deployment for name, places in found.items() if conditions[name] != UNHEALTHY for place in places]
     first = min(serving, key=lambda deployment: deployment.priority, default=None)

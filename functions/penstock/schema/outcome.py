@@ -7,6 +7,8 @@ from dataclasses import dataclass
 OK = "ok"
 FAILED = "failed"
 CANCELLED = "cancelled"
+REFUSED = "upstream_refused"
+"""The code of an attempt that was no fault of the provider's: the request itself is wrong, it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,30 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that failed: at which deployment, with which code, after how many seconds."""
+
+    deployment: str
+    code: str
+    seconds: float
+
+    def text(self) -> str:
+        """The failure in one line."""
+        return f"{self.code} {self.seconds!r} {self.deployment}"
+
+
+def failure(text: str) -> Failure:
+    """The failure that a line tells of."""
+    code, seconds, deployment = text.split(" ", 2)
+    return Failure(deployment, code, float(seconds))
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one request ended. Times in seconds; ``started_at`` since the epoch; ``ttft`` to the first token.
 
-    ``cost_nanos`` is in nano-dollars (``schema/price``), and ``None`` where no price is known.
+    ``deployment`` is the last one tried, ``failures`` are the attempts that failed, in order. ``cost_nanos`` is in
+    nano-dollars (``schema/price``), and ``None`` where no price is known.
     """
 
     request_id: str
@@ -47,3 +69,4 @@ class Outcome:
     usage: Usage = Usage()
     usage_reported: bool = False
     cost_nanos: int | None = None
+    failures: tuple[Failure, ...] = ()

@@ -15,6 +15,7 @@ from penstock.schema.meter import Claim, Hold, Meter, Settlement, Verdict
 from penstock.schema.model import ModelCard, Registry, Selection
 from penstock.schema.notice import Notice
 from penstock.schema.outcome import Outcome
+from penstock.schema.traffic import Traffic
 from penstock.schema.usage import UsageLine
 from penstock.schema.worker import Load, Worker
 
@@ -85,6 +86,13 @@ class Store(WebhookStore, Protocol):
         """The outcomes that started at or after ``since`` and before ``until``, summed up.
 
         By day, key, owner and model, in this order; of one key or of all.
+        """
+        ...
+
+    async def sum_traffic(self, *, since: float, until: float, limit: int) -> Traffic:
+        """The outcomes that started at or after ``since`` and before ``until``, by who was tried.
+
+        No more than about ``limit`` are read, the newest: then what is told of begins later, and says when.
         """
         ...
 

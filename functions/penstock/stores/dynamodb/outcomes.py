@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.traffic import Counts, Tally
 from penstock.core.usage import DAY, Sums, counts_of, name_day
 from penstock.errors import StateConflict, StateError
-from penstock.schema.outcome import Outcome, Usage
+from penstock.schema.outcome import Failure, Outcome, Usage, failure
+from penstock.schema.traffic import Traffic
 from penstock.schema.usage import UsageLine
 from penstock.stores._items import Item, dump, load
 
@@ -52,8 +55,25 @@ SUMMED = (
     *("prompt_tokens", "cached_tokens", "completion_tokens", "cost_nanos"),
 )
 
+COUNTED = (
+    *("started_at", "deployment", "model", "ended", "failures", "duration", "ttft"),
+    *("prompt_tokens", "completion_tokens", "cost_nanos"),
+)
+
 OUTCOME_IS_NEW = "attribute_not_exists(request_id)"
 OUTCOME_IS_ALIVE = "expires > :now"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is counted of an outcome, beside its tokens."""
+
+    deployment: str
+    model: str
+    ended: str
+    duration: float
+    ttft: float | None = None
+    cost_nanos: int | None = None
 
 
 class Outcomes:
@@ -87,6 +107,25 @@ class Outcomes:
             except* StateError as failures:
                 raise failures.exceptions[0] from None
         return sums.lines()
+
+    async def sum_traffic(self, *, since: float, until: float, limit: int) -> Traffic:
+        """The outcomes that started at or after ``since`` and before ``until``, by who was tried: the newest of them.
+
+        Each part of the index is read back to ``since``, or as far as its share of ``limit`` goes; what lies before the
+        nearest of those ends is left out, so that the time that is told of is told of whole.
+        """
+        shares = [max(1, limit // PARTS)] * PARTS
+        parts = await asyncio.gather(*(self._counted(part, since, until, share) for part, share in enumerate(shares)))
+        since = max(cut for _, cut in parts)
+        tally = Tally()
+        for item in (item for found, _ in parts for item in found):
+            if since <= float(item["started_at"]["N"]) < until:
+                outcome, usage = load(Counted, item), load(Usage, item)
+                first = (0, 0.0) if outcome.ttft is None else (1, outcome.ttft)
+                tokens = (usage.prompt_tokens, usage.completion_tokens)
+                counts = Counts(1, outcome.duration, *first, *tokens, (outcome.cost_nanos or 0) / 1e9)
+                tally.add(outcome.deployment, outcome.model, outcome.ended, _failures(item), counts)
+        return tally.traffic(since, until)
 
     async def prune_outcomes(self, before: float) -> int:
         """Nothing: the table's own expiry forgets what is older than ``RETENTION``."""
@@ -131,6 +170,25 @@ class Outcomes:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    async def _counted(self, part: int, since: float, until: float, limit: int) -> tuple[list[Item], float]:
+        """The newest of a part, and where those begin that were left out: ``since`` if none was."""
+        query = {
+            "TableName": self._db.table("outcomes"),
+            "IndexName": "by_time",
+            "KeyConditionExpression": "time_part = :part AND started_at BETWEEN :since AND :until",
+            "ExpressionAttributeValues": dump({":part": str(part), ":since": since, ":until": until}),
+            "ExpressionAttributeNames": {f"#{name}": name for name in COUNTED},
+            "ProjectionExpression": ", ".join(f"#{name}" for name in COUNTED),
+            "ScanIndexForward": False,
+            "Limit": limit + 1,
+        }
+        found: list[Item] = []
+        async for page in self._db.pages("Query", query):
+            found += page
+            if len(found) > limit:
+                return found, math.nextafter(float(found[limit]["started_at"]["N"]), math.inf)
+        return found, since
 
     async def _add_up(self, sums: Sums, partition: tuple[str, str, str], since: float, until: float) -> None:
         index, attribute, part = partition
@@ -190,9 +248,15 @@ def _dump(outcome: Outcome) -> Item:
             "cached_tokens": usage.cached_tokens,
             "usage_reported": outcome.usage_reported,
             "cost_nanos": outcome.cost_nanos,
+            "failures": tuple(map(Failure.text, outcome.failures)) or None,
         }
     )
 
 
 def _load(item: Item) -> Outcome:
-    return replace(load(Outcome, item), usage=load(Usage, item))
+    outcome = load(Outcome, item)
+    return replace(outcome, usage=load(Usage, item), failures=_failures(item))
+
+
+def _failures(item: Item) -> tuple[Failure, ...]:
+    return tuple(failure(line["S"]) for line in item["failures"]["L"]) if "failures" in item else ()

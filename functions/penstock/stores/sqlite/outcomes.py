@@ -5,12 +5,15 @@ Appending is cheap as long as request ids grow with time, as the gateway's do: t
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from penstock.core.traffic import Counts, Tally
 from penstock.core.usage import DAY, Sums, name_day
-from penstock.schema.outcome import FAILED, Outcome, Usage
+from penstock.schema.outcome import FAILED, Failure, Outcome, Usage, failure
+from penstock.schema.traffic import Traffic
 from penstock.schema.usage import UsageLine
 from penstock.stores.sqlite.connection import Connection
 
@@ -34,14 +37,15 @@ TABLES = (
         completion_tokens INTEGER NOT NULL,
         cached_tokens INTEGER NOT NULL,
         usage_reported INTEGER NOT NULL,
-        cost_nanos INTEGER
+        cost_nanos INTEGER,
+        failures TEXT NOT NULL
     )""",
     # One index that grows at its end alone: an index led by key_id would dirty one page more for every key in a batch.
     "CREATE INDEX outcomes_by_time ON outcomes (started_at, key_id)",
 )
 
 # Not "OR IGNORE": that would pass over every broken constraint in silence, not only a repeated request id.
-_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (request_id) DO NOTHING"""
 
 _NEWEST = "SELECT * FROM outcomes WHERE started_at >= :since ORDER BY started_at DESC LIMIT :limit"
@@ -57,6 +61,13 @@ _SUM = f"""SELECT CAST(started_at AS INTEGER) / {DAY} AS day, key_id, owner, mod
     FROM outcomes
     WHERE started_at >= :since AND started_at < :until AND (:key_id IS NULL OR key_id = :key_id)
     GROUP BY day, key_id, owner, model"""  # noqa: S608 - constants of our own
+
+_FIRST_OF_NEWEST = """SELECT started_at FROM outcomes WHERE started_at >= :since AND started_at < :until
+    ORDER BY started_at DESC LIMIT 1 OFFSET :limit"""
+_TRAFFIC = """SELECT deployment, model, ended, failures, count(*), sum(duration), count(ttft), coalesce(sum(ttft), 0.0),
+        sum(prompt_tokens), sum(completion_tokens), coalesce(sum(cost_nanos / 1e9), 0.0)
+    FROM outcomes WHERE started_at >= :since AND started_at < :until
+    GROUP BY deployment, model, ended, failures"""
 
 READING = 20_000  # outcomes summed up at once, so that nobody waits long for the file's one thread
 SLICE = 2000  # outcomes forgotten in one transaction, so that nobody waits long for its lock
@@ -85,6 +96,10 @@ class Outcomes:
                 sums.add((name_day(day), key, owner, model), (*counts, cost, unpriced))
         return sums.lines()
 
+    async def sum_traffic(self, *, since: float, until: float, limit: int) -> Traffic:
+        """The outcomes that started at or after ``since`` and before ``until``, by who was tried: the newest."""
+        return await self._db.read(_traffic, since, until, limit)
+
     async def prune_outcomes(self, before: float) -> int:
         """Forget outcomes that started before; answers how many."""
         forgotten = 0
@@ -110,6 +125,15 @@ def _sum(
     if cut := sql.execute(_CUT, span).fetchone():
         until = span["until"] = cut[0]
     return until, sql.execute(_SUM, span).fetchall()
+
+
+def _traffic(sql: sqlite3.Connection, since: float, until: float, limit: int) -> Traffic:
+    if cut := sql.execute(_FIRST_OF_NEWEST, {"since": since, "until": until, "limit": limit}).fetchone():
+        since = math.nextafter(cut[0], math.inf)
+    tally = Tally()
+    for deployment, model, ended, failures, *counts in sql.execute(_TRAFFIC, {"since": since, "until": until}):
+        tally.add(deployment, model, ended, _failures(failures), Counts(*counts))
+    return tally.traffic(since, until)
 
 
 def _prune(sql: sqlite3.Connection, before: float) -> int:
@@ -139,10 +163,15 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
         usage.cached_tokens,
         1 if outcome.usage_reported else 0,
         outcome.cost_nanos,
+        "\n".join(map(Failure.text, outcome.failures)) if outcome.failures else "",
     )
 
 
+def _failures(text: str) -> tuple[Failure, ...]:
+    return tuple(map(failure, text.split("\n"))) if text else ()
+
+
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    *first, stream, attempts, ttft, prompt, completion, cached, reported, cost = row
-    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported), cost)
+    *first, stream, attempts, ttft, prompt, completion, cached, reported, cost, failures = row
+    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported), cost, _failures(failures))
     return Outcome(*(*first, *last))
