@@ -144,6 +144,12 @@ async def take_one_duty(store: Store, me: int, name: str, start: Start) -> bool:
     return await store.take_duty(name, f"process-{me}", now=NOW, until=NOW + 30)
 
 
+async def claim_fill(store: Store, me: int, _: str, start: Start) -> bool:
+    """Everybody claims to fill the same key; the winner answers ``True``."""
+    start()
+    return await store.claim_fill("key", f"process-{me}", now=NOW, until=NOW + 30, stale=NOW - 300)
+
+
 async def add_one_webhook(store: Store, me: int, key: str, start: Start) -> int:
     """Everybody adds a webhook to the same key's, reading them again after each conflict; answers his revision."""
     start()
@@ -190,6 +196,7 @@ PLAYS: dict[str, Play] = {
             claim_one_job,
             finish_one_job,
             take_one_duty,
+            claim_fill,
             add_one_webhook,
             create_one_delivery,
             claim_one_delivery,

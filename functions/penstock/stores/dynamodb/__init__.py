@@ -11,6 +11,7 @@ from penstock.errors import SettingsError
 from penstock.stores.dynamodb import (
     acts,
     batches,
+    cached,
     chunks,
     deliveries,
     files,
@@ -42,6 +43,7 @@ TABLES = {
     "deliveries": deliveries.TABLE,
     "files": files.TABLE,
     "batches": batches.TABLE,
+    "cached": cached.TABLE,
 }
 
 ROOM = 64 * 1024
@@ -65,6 +67,7 @@ class DynamoStore(
     deliveries.Deliveries,
     files.Files,
     batches.Batches,
+    cached.CachedValues,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.stores.sqlite import (
     acts,
     batches,
+    cached,
     chunks,
     deliveries,
     files,
@@ -43,6 +44,7 @@ class SqliteStore(
     deliveries.Deliveries,
     files.Files,
     batches.Batches,
+    cached.CachedValues,
 ):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
@@ -81,6 +83,7 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
         deliveries,
         files,
         batches,
+        cached,
     )
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))

@@ -1,0 +1,1 @@
+"""Caches: what was computed once, kept for a while."""
