@@ -31,6 +31,7 @@
     │   ├── JobsOnly                400  jobs_only: its workers take jobs, and cannot be called
     │   └── NoTimeLeft              504  the deadline passed while there were others to try
     ├── ClassifierError             503
+    ├── TemplateBroken              500  template_broken: its author must mend it
     ├── NotConfigured               501  this gateway was not set up for it
     ├── Restarting                  503  this process is being stopped
     ├── StateError                  503  the store cannot answer
@@ -293,6 +294,13 @@ class ClassifierError(PenstockError):
 
     status = 503
     code = "classifier_error"
+
+
+class TemplateBroken(PenstockError):
+    """The template that a request names is no good, whatever is put into it."""
+
+    code = "template_broken"
+    public = "The template that this request names is broken; the gateway's log says how."
 
 
 class NotConfigured(PenstockError):

@@ -26,6 +26,7 @@ from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
 from penstock.core.sweeper import Sweeper
+from penstock.core.templates.filling import Templates
 from penstock.core.vitals import Vitals
 from penstock.core.webhooks.desk import WebhookDesk
 from penstock.outbound import HttpClient
@@ -64,6 +65,7 @@ class House:
     consumer: Consumer
     webhooks: WebhookDesk
     vitals: Vitals
+    templates: Templates | None
     key_header: bytes
 
     async def open(self) -> None:

@@ -9,6 +9,7 @@ from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.metrics import build_vitals
 from penstock.bootstrap.places import deployments
+from penstock.bootstrap.templates import build_templates
 from penstock.core.batches.accepting import Batches
 from penstock.core.batches.driver import Driver
 from penstock.core.batches.turns import Turns
@@ -75,15 +76,8 @@ def build(settings: Settings) -> House:
     consumer = Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace)
     submissions = Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels, announcer=told)
     return House(
-        settings=settings,
-        client=client,
-        store=store,
-        keyring=keyring,
-        registry=gateway.registry,
-        fleet=fleet,
-        ledger=gateway.ledger,
-        prices=gateway.prices,
-        limiter=gateway.limiter,
+        *(settings, client, store, keyring, gateway.registry, fleet),
+        *(gateway.ledger, gateway.prices, gateway.limiter),
         reaper=Reaper(store),
         prober=_prober(document, gateway.registry, gateway.router),
         gateway=gateway,
@@ -103,6 +97,7 @@ def build(settings: Settings) -> House:
         consumer=consumer,
         webhooks=webhooks,
         vitals=build_vitals(settings, store),
+        templates=build_templates(settings),
         key_header=document.auth.api_key_header.lower().encode(),
     )
 

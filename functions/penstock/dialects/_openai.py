@@ -10,15 +10,17 @@ from functools import partial
 from pydantic import BaseModel
 
 from penstock.dialects._address import caller_address
-from penstock.dialects._body import read_body
+from penstock.dialects._body import read_document
 from penstock.dialects._ending import ending
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch
 from penstock.dialects._following import answer_resumably
 from penstock.dialects._jobs import RESUMABLE, Wish, answer_later, answer_once, preferences, wish_of
 from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
+from penstock.dialects._templates import fill_template
 from penstock.errors import BudgetExceeded, PenstockError
-from penstock.schema.request import EMBEDDINGS, Request
+from penstock.schema.checked import check
+from penstock.schema.request import CHAT, EMBEDDINGS, Request
 from penstock.schema.wire_error import error_document
 
 _WISHES = (b"prefer", b"idempotency-key")
@@ -41,7 +43,10 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
     async def handle(exchange: Exchange) -> None:
         house = exchange.house
         caller = await house.keyring.authenticate(presented_key(exchange))
-        document = await read_body(exchange, body)
+        document = await read_document(exchange)
+        if endpoint == CHAT and ("template" in document or "template_variables" in document):
+            await fill_template(exchange, document)
+        check(document, body)
         bounds, began = house.settings.document.request, asyncio.get_running_loop().time()
         request = exchange.request = Request(
             id=exchange.request_id,

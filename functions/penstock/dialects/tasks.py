@@ -123,10 +123,11 @@ def _answer(job: Job, told: dict[str, Any], if_none_match: str | None) -> Respon
 
 def _chat(asked: dict[str, Any], house: House, model: str) -> dict[str, Any]:
     """The chat that a prompt is. What the request names beyond the document travels on, as everywhere."""
-    if "messages" in asked:
-        raise InvalidRequest(
-            "messages: this route takes a 'prompt'; /v1/chat/completions takes messages.", param="messages"
-        )
+    for field in ("messages", "template", "template_variables"):
+        if field in asked:
+            raise InvalidRequest(
+                f"{field}: this route takes a 'prompt'; /v1/chat/completions takes {field}.", param=field
+            )
     usual = house.settings.document.tasks
     said = {name: value for name, value in asked.items() if value is not None and name not in ("prompt", "user_id")}
     bound = {} if "max_completion_tokens" in said else {"max_tokens": usual.max_tokens}

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
+from penstock.schema.template_section import TemplateSection
 from penstock.schema.webhook_section import WebhookSection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -328,3 +329,4 @@ class Document:
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)
+    templates: TemplateSection | None = None

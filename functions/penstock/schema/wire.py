@@ -27,6 +27,10 @@ Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 TokenLists = Annotated[list[Tokens], Field(min_length=1)]
 
 
+TEMPLATE = "A template of this gateway that says the first message; messages may then be left out."
+VARIABLES = "What the template's variables stand for."
+
+
 class Wire(BaseModel):
     """A body that is checked strictly (no ``"5"`` for ``5``) and keeps what it does not know.
 
@@ -136,6 +140,8 @@ class ChatBody(Sampling):
     """``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    template: Annotated[str | None, Field(description=TEMPLATE)] = None
+    template_variables: Annotated[dict[str, Any] | None, Field(description=VARIABLES)] = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     tools: list[Tool] | None = None
     tool_choice: str | ToolChoice | None = None

@@ -8,11 +8,13 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from penstock.core.json import parse
+from penstock.errors import InvalidRequest
 from penstock.schema.request import CHAT, COMPLETIONS
 
 LONGEST_ID = 512
 """Characters of a ``custom_id``."""
-STREAMING = ("stream", "stream_options")
+DROPPED = ("stream", "stream_options", "template", "template_variables")
+"""Fields of a request that mean nothing in a line."""
 
 
 class Line(NamedTuple):
@@ -132,5 +134,7 @@ def request_of(raw: bytes, endpoint: str) -> dict[str, Any]:
     schema: type[Wire] = ChatBody if endpoint == CHAT else CompletionBody if endpoint == COMPLETIONS else EmbeddingBody
     if b"\\u00" in raw:
         refuse_controls(body)
+    if endpoint == CHAT and body.get("template") is not None:
+        raise InvalidRequest("template: the lines of a batch take messages alone.", param="template")
     check(body, schema)
-    return {name: value for name, value in body.items() if name not in STREAMING}
+    return {name: value for name, value in body.items() if name not in DROPPED}
