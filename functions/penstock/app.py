@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from penstock import __version__, plugs
 from penstock.core.json import to_json
+from penstock.dialects._described import describe
 from penstock.dialects._exchange import (
     ClientLeft,
     ErrorForm,
@@ -35,6 +36,7 @@ from penstock.dialects._idempotency import once
 from penstock.dialects._openai import error_headers
 from penstock.dialects._presented import idempotency_key
 from penstock.dialects._proxy_info import way_headers
+from penstock.dialects._strict import StrictRoute
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House
 from penstock.schema.wire_error import error_document
@@ -194,12 +196,12 @@ class App:
         self._take(plugs.names("dialects"))
         for _, router in sorted(self._routers.items()):
             if isinstance(router, LazyRouter):
-                router.make()
+                router.make(StrictRoute)
             if isinstance(router, WireRouter):
                 bodies |= router.bodies
             api.include_router(router)
         generate = api.openapi
-        api.openapi = lambda: _with_bodies(generate(), bodies)  # type: ignore[method-assign]
+        api.openapi = lambda: describe(generate(), bodies, self._forms, UNGUARDED)  # type: ignore[method-assign]
         return api
 
     def _form(self, path: str) -> ErrorForm:
@@ -236,7 +238,7 @@ class App:
         assert isinstance(error, RequestValidationError)
         mistake = error.errors()[0]
         field = ".".join(map(str, mistake["loc"][1:]))
-        return self._wire(request, InvalidRequest(f"{field}: {mistake['msg']}", param=field or None))
+        return self._wire(request, InvalidRequest(f"{field or 'The body'}: {mistake['msg']}", param=field or None))
 
 
 def _spare_collector() -> None:
@@ -249,13 +251,3 @@ def _spare_collector() -> None:
 def _request_id() -> str:
     """An id that grows with time, so that the ledger is appended to: 48 bits of milliseconds, 48 random ones."""
     return f"req_{int(time.time() * 1000):012x}{getrandbits(48):012x}"
-
-
-def _with_bodies(document: dict[str, Any], bodies: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with the bodies of the hot routes in it."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name, body in bodies.items():
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.pop("$defs", {})
-        schemas[name] = schema
-    return document

@@ -36,13 +36,17 @@ async def read_body(exchange: Exchange, schema: type[BaseModel]) -> dict[str, An
 
 async def read_document(exchange: Exchange) -> dict[str, Any]:
     """The document that the request carries, strictly JSON. Raises ``InvalidRequest`` naming the field at fault."""
+    return strictly(exchange, await exchange.body())
+
+
+def strictly(exchange: Exchange, data: bytes) -> dict[str, Any]:
+    """The object that the body of a request spells. Raises ``InvalidRequest`` for whatever is not strictly JSON."""
     kind = exchange.header(b"content-type")
     if kind is not None and "json" not in kind.lower():  # a web page can send the others to any address unasked
         raise InvalidRequest(
             f"The body must be JSON, but its Content-Type is {kind[:100]!r}: send 'Content-Type: application/json'.",
             param="Content-Type",
         )
-    data = await exchange.body()
     try:
         document = parse(data)
     except ValueError as error:

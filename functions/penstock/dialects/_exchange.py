@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from penstock.core.sse import DONE, frame
@@ -71,6 +72,11 @@ class Exchange:
 
     async def body(self) -> bytes:
         """The whole request body. Raises ``RequestTooLarge`` as soon as it is, ``ClientLeft`` if it never ends."""
+        self.size = len(data := await self.read(self.receive))
+        return data
+
+    async def read(self, receive: Receive) -> bytes:
+        """The whole body, from somebody who passes it on. Raises what ``body`` raises."""
         limit = self.house.settings.document.request.max_body_bytes
         declared = self.header(b"content-length")
         if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -78,7 +84,7 @@ class Exchange:
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self.receive()
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientLeft
             part = message.get("body", b"")
@@ -87,7 +93,6 @@ class Exchange:
                 raise _too_large(limit)
             parts.append(part)
             if not message.get("more_body", False):
-                self.size = size
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -252,8 +257,9 @@ class LazyRouter(APIRouter):
         self.stems.add(stem(self.prefix + path))
         self._told.append(partial(super().add_api_route, path, *args, **options))
 
-    def make(self) -> None:
-        """Make every route that is not made yet."""
+    def make(self, route: type[APIRoute] = APIRoute) -> None:
+        """Make every route that is not made yet, as one of this kind."""
+        self.route_class = route
         told, self._told = self._told, []
         for add in told:
             add()
@@ -288,7 +294,7 @@ class WireRouter(LazyRouter):
             response_model=None,
         )
 
-    def wire(self, path: str, handler: Handler, *, body: type[BaseModel], summary: str) -> None:
+    def wire(self, path: str, handler: Handler, *, body: type[BaseModel], summary: str, status: int = 200) -> None:
         """Serve ``POST path`` with a handler in plain ASGI, and document it with the model of its body."""
         self.hot["POST", path] = handler
         schema = {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}
@@ -300,6 +306,7 @@ class WireRouter(LazyRouter):
             path,
             documented,
             methods=["POST"],
+            status_code=status,
             summary=summary,
             operation_id=handler.__name__,
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": schema}}},

@@ -71,7 +71,7 @@ async def generate(exchange: Exchange) -> None:
     await exchange.json(202, to_json(answer), [(b"location", f"/result/{job.id}".encode()), retry_after(job)])
 
 
-router.wire("/generate", generate, body=GenerateBody, summary="Submit a prompt, to be answered later")
+router.wire("/generate", generate, body=GenerateBody, status=202, summary="Submit a prompt, to be answered later")
 
 IfNoneMatch = Annotated[str | None, Header()]
 
