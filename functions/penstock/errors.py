@@ -185,8 +185,12 @@ class BudgetExceeded(CallerError):
 
 
 class UpstreamError(PenstockError):
-    """A provider failed. ``provider`` names it; ``where`` is its address, which only operators are told."""
+    """A provider failed. ``provider`` names it; ``where`` is its address, which only operators are told.
 
+    ``injected``: it did not, chaos was wanted.
+    """
+
+    injected = False
     status = 502
     code = "upstream_error"
     type = "upstream_error"

@@ -100,6 +100,7 @@ def _json(outcome: Outcome) -> bytes:
             "prompt_tokens": outcome.usage.prompt_tokens,
             "completion_tokens": outcome.usage.completion_tokens,
             "cached_tokens": outcome.usage.cached_tokens,
+            **({"marks": outcome.marks} if outcome.marks else {}),
             "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
         }
     )

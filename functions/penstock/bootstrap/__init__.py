@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
+from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.metrics import build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
@@ -124,7 +125,8 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
 def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
     document = settings.document
     configured, sources, spare = deployments(settings)
-    registry = ModelRegistry(store, configured, sources, _connector(client), spare=spare, fleet=fleet)
+    connect = with_chaos(_connector(client), document.chaos_engineering)
+    registry = ModelRegistry(store, configured, sources, connect, spare=spare, fleet=fleet)
     ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
     return Gateway(

@@ -100,7 +100,7 @@ class Account:
         if error.retry_after is not None:
             self.again = error.retry_after if self.again is None else min(error.retry_after, self.again)
         self.tries.failed(place, error)
-        self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds))
+        self.request.attempts.append(Attempt(place.deployment.id, error.code, error.message, seconds, error.injected))
         code = REFUSED if isinstance(error, UpstreamRefused) else error.code
         self.failures.append(Failure(place.deployment.id, code, round(seconds, 3)))
 
@@ -153,6 +153,7 @@ class Account:
             usage_reported=self.reported is not None,
             cost_nanos=self._taken.nanos,
             failures=tuple(self.failures),
+            marks=tuple(f"chaos:{fault}" for fault in request.injected),
         )
 
 

@@ -16,4 +16,6 @@ def call_to(place: Deployment, request: Request, prompt: int) -> Call:
             body = {**body, "temperature": place.temperature}
         if place.max_tokens is not None and asked(request) is None:
             cap = min(cap or place.max_tokens, place.max_tokens)
-    return Call(request.endpoint, body, request.deadline, request.id, cap, prompt)
+    call = Call(request.endpoint, body, request.deadline, request.id, cap, prompt)
+    call.key_id, call.injected = request.caller.key_id, request.injected
+    return call

@@ -33,6 +33,8 @@ def way_headers(request: Request, *, answered: bool = True) -> RawHeaders:
     ]
     if request.attempts:
         headers.append((b"x-penstock-failed", ", ".join(map(_failed, request.attempts)).encode()))
+    if request.injected:
+        headers.append((b"x-penstock-chaos", ", ".join(request.injected).encode()))
     if request.dropped:
         named = (name if _TOKEN.fullmatch(name) else "?" for name in request.dropped[:MAX_DROPPED])
         headers.append((b"x-penstock-dropped", ",".join(named).encode()))

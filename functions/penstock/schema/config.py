@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from penstock.schema.bounds import NETWORKS, is_network, require
+from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.template_section import TemplateSection
@@ -330,3 +331,4 @@ class Document:
     budgets: BudgetSection = field(default_factory=BudgetSection)
     prices: list[PriceRow] = field(default_factory=list)
     templates: TemplateSection | None = None
+    chaos_engineering: ChaosSection = field(default_factory=ChaosSection)

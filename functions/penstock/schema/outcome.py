@@ -49,7 +49,8 @@ class Outcome:
     """How one request ended. Times in seconds; ``started_at`` since the epoch; ``ttft`` to the first token.
 
     ``deployment`` is the last one tried, ``failures`` are the attempts that failed, in order. ``cost_nanos`` is in
-    nano-dollars (``schema/price``), and ``None`` where no price is known.
+    nano-dollars (``schema/price``), and ``None`` where no price is known. ``marks`` are lines that say what was done to
+    it that is not done to all.
     """
 
     request_id: str
@@ -70,3 +71,4 @@ class Outcome:
     usage_reported: bool = False
     cost_nanos: int | None = None
     failures: tuple[Failure, ...] = ()
+    marks: tuple[str, ...] = ()

@@ -18,16 +18,18 @@ MODELS = "models"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One deployment tried, and how it failed; ``seconds`` it took."""
+    """One deployment tried, and how it failed; ``seconds`` it took. ``injected``: on purpose."""
 
     deployment: str
     code: str
     message: str
     seconds: float
+    injected: bool = False
 
     def told(self) -> dict[str, Any]:
         """What callers are told of it."""
-        return {"deployment": self.deployment, "code": self.code, "seconds": round(self.seconds, 3)}
+        told = {"deployment": self.deployment, "code": self.code, "seconds": round(self.seconds, 3)}
+        return told | {"injected": True} if self.injected else told
 
 
 @dataclass(slots=True)
@@ -45,7 +47,8 @@ class Request:
     that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made. One
     that becomes a job where it is served has ``accepted``, which writes the job: awaited before anybody is called.
 
-    A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers.
+    A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers. ``injected`` are
+    faults that were put into its calls on purpose.
     """
 
     id: str
@@ -73,6 +76,7 @@ class Request:
     reservations: int = 0
     worker: Deployment | None = None
     worked: float = 0.0
+    injected: list[str] = field(default_factory=list)
 
     @property
     def wants_usage(self) -> bool:

@@ -41,6 +41,7 @@ def an_outcome(**differs: Any) -> Outcome:
         "status": 200,
         "usage": Usage(12, 30, 4),
         "usage_reported": True,
+        "marks": ("chaos:delay;severity=low", "condensed"),
     }
     return Outcome(**(plain | differs))
 

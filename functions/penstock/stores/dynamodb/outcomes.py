@@ -249,6 +249,7 @@ def _dump(outcome: Outcome) -> Item:
             "usage_reported": outcome.usage_reported,
             "cost_nanos": outcome.cost_nanos,
             "failures": tuple(map(Failure.text, outcome.failures)) or None,
+            "marks": outcome.marks or None,
         }
     )
 

@@ -38,14 +38,15 @@ TABLES = (
         cached_tokens INTEGER NOT NULL,
         usage_reported INTEGER NOT NULL,
         cost_nanos INTEGER,
-        failures TEXT NOT NULL
+        failures TEXT NOT NULL,
+        marks TEXT NOT NULL
     )""",
     # One index that grows at its end alone: an index led by key_id would dirty one page more for every key in a batch.
     "CREATE INDEX outcomes_by_time ON outcomes (started_at, key_id)",
 )
 
 # Not "OR IGNORE": that would pass over every broken constraint in silence, not only a repeated request id.
-_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+_RECORD = """INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (request_id) DO NOTHING"""
 
 _NEWEST = "SELECT * FROM outcomes WHERE started_at >= :since ORDER BY started_at DESC LIMIT :limit"
@@ -164,6 +165,7 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
         1 if outcome.usage_reported else 0,
         outcome.cost_nanos,
         "\n".join(map(Failure.text, outcome.failures)) if outcome.failures else "",
+        "\n".join(outcome.marks) if outcome.marks else "",
     )
 
 
@@ -172,6 +174,6 @@ def _failures(text: str) -> tuple[Failure, ...]:
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    *first, stream, attempts, ttft, prompt, completion, cached, reported, cost, failures = row
-    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported), cost, _failures(failures))
-    return Outcome(*(*first, *last))
+    *first, stream, attempts, ttft, prompt, completion, cached, reported, cost, failures, marks = row
+    last = (bool(stream), attempts, ttft, Usage(prompt, completion, cached), bool(reported), cost)
+    return Outcome(*(*first, *last, _failures(failures), tuple(marks.split("\n")) if marks else ()))
