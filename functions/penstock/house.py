@@ -22,6 +22,7 @@ from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.metering import Ledger
+from penstock.core.pool import Pool
 from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
@@ -66,6 +67,7 @@ class House:
     webhooks: WebhookDesk
     vitals: Vitals
     templates: Templates | None
+    pool: Pool | None
     key_header: bytes
 
     async def open(self) -> None:
@@ -77,6 +79,8 @@ class House:
 
     def start(self) -> None:
         """Run jobs and do chores from now on, as a server does: a command that looks around must take no job."""
+        if self.pool is not None:
+            self.pool.start()
         self.resender.start()
         self.sweeper.start()
         self.usher.start()
@@ -98,6 +102,8 @@ class House:
         await self.reaper.close()
         await self.gateway.close()
         await self.ledger.close()
+        if self.pool is not None:
+            await self.pool.close()
         await self.limiter.close()
         if self.objects is not None:
             await self.objects.close()

@@ -30,12 +30,14 @@ class Settings:
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
     on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's;
-    without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere.
+    without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere. In the
+    ``metrics_folder`` several processes of one server put what they count together.
     """
 
     state_url: str = DEFAULT_STATE
     queue_url: str = ""
     objects_url: str = ""
+    metrics_folder: str = ""
     config_path: str = ""
     door: str = ""
     region: str = ""
@@ -79,6 +81,7 @@ def load(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
         objects_url=_objects_url(environ.get("PENSTOCK_OBJECTS_URL", ""), environ),
+        metrics_folder=environ.get("PENSTOCK_METRICS_FOLDER", ""),
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
         region=_region(environ),
@@ -95,6 +98,7 @@ def export(settings: Settings) -> None:
     os.environ["PENSTOCK_STATE_URL"] = settings.state_url
     os.environ["PENSTOCK_QUEUE_URL"] = settings.queue_url
     os.environ["PENSTOCK_OBJECTS_URL"] = settings.objects_url
+    os.environ["PENSTOCK_METRICS_FOLDER"] = settings.metrics_folder
     os.environ["PENSTOCK_CONFIG"] = settings.config_path
     os.environ["PENSTOCK_HOST"] = settings.document.server.host
     os.environ["PENSTOCK_PORT"] = str(settings.document.server.port)

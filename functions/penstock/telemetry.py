@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.core.counters import Counter
 from penstock.core.json import to_json
 from penstock.schema.outcome import Outcome
 from penstock.schema.price import dollars
@@ -21,12 +20,6 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _FORMS = {"text": "%(asctime)s %(levelname)s %(name)s: %(message)s", "plain": "penstock: %(message)s"}
 
 outcomes = logging.getLogger("penstock.outcome")
-
-REQUESTS = Counter(
-    "penstock_requests_total",
-    "Requests by how they ended; the model is empty where no place that serves it was found.",
-    ("endpoint", "model", "ended", "status"),
-)
 
 
 def redact(text: str) -> str:
@@ -67,13 +60,10 @@ def configure(level: str, form: str) -> None:
 
 
 def tell(batch: Sequence[Outcome]) -> None:
-    """Count and log each outcome; a prompt or an answer is no part of one.
+    """Log each outcome; a prompt or an answer is no part of one.
 
     The lines of a batch are formatted and written together: this is the only log that every request pays for.
     """
-    for outcome in batch:
-        model = outcome.model if outcome.deployment else ""
-        REQUESTS.add(outcome.endpoint, model, outcome.ended, str(outcome.status))
     if not outcomes.isEnabledFor(logging.INFO):
         return
     form = _text if isinstance(outcomes.root.handlers[0].formatter, Text) else _json

@@ -8,7 +8,7 @@ from dataclasses import replace
 from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.chaos import with_chaos
-from penstock.bootstrap.metrics import build_vitals
+from penstock.bootstrap.metrics import build_tell, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
 from penstock.core.batches.accepting import Batches
@@ -35,6 +35,7 @@ from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
+from penstock.core.pool import Pool
 from penstock.core.ports import Connection, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
@@ -99,6 +100,7 @@ def build(settings: Settings) -> House:
         webhooks=webhooks,
         vitals=build_vitals(settings, store),
         templates=build_templates(settings),
+        pool=Pool(settings.metrics_folder) if settings.metrics_folder else None,
         key_header=document.auth.api_key_header.lower().encode(),
     )
 
@@ -127,7 +129,7 @@ def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet)
     configured, sources, spare = deployments(settings)
     connect = with_chaos(_connector(client), document.chaos_engineering)
     registry = ModelRegistry(store, configured, sources, connect, spare=spare, fleet=fleet)
-    ledger = Ledger(store, immediate=bool(settings.door), tell=telemetry.tell)
+    ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(settings))
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
     return Gateway(
         *(registry, _router(document, store), ledger, limiter, Catalog(document.prices)),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 from penstock import __version__, settings
 from penstock.bootstrap import build
@@ -36,9 +40,20 @@ def _serve(options: argparse.Namespace) -> int:
     server = told.document.server
     _check_port(server.host, server.port)
     asyncio.run(_greet(told))
-    settings.export(told)
-    run(server, options.workers)
+    with _together(told, options.workers) as told:
+        settings.export(told)
+        run(server, options.workers)
     return 0
+
+
+@contextmanager
+def _together(told: Settings, workers: int) -> Iterator[Settings]:
+    """Settings with a folder for what several processes count."""
+    if workers == 1 or told.metrics_folder:
+        yield told
+        return
+    with TemporaryDirectory(prefix="penstock-metrics-") as folder:
+        yield replace(told, metrics_folder=folder)
 
 
 def _check_port(host: str, port: int) -> None:

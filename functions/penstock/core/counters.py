@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 
-COUNTERS: list[Counter | Gauge] = []
+COUNTERS: list[Counter | Gauge | Histogram] = []
 """Everything that is counted, in the order in which it was declared."""
+
+ROOM = 2000
+"""Combinations of labels that one metric has at most: workers come and go, each under its own name."""
+OTHER = "other"
+"""The value of every label of what there is no room for."""
+
+Labels = tuple[str, ...]
 
 
 class Counter:
@@ -16,21 +24,24 @@ class Counter:
     """
 
     __slots__ = ("_values", "help", "labels", "name")
+    kind = "counter"
 
-    def __init__(self, name: str, help: str, labels: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
         self.name = name
         self.help = help
         self.labels = labels
-        self._values: defaultdict[tuple[str, ...], float] = defaultdict(int)
+        self._values: defaultdict[Labels, float] = defaultdict(int)
         COUNTERS.append(self)
 
     @property
-    def values(self) -> Mapping[tuple[str, ...], float]:
+    def values(self) -> Mapping[Labels, float]:
         """The number for each combination of labels that was counted so far."""
         return self._values
 
     def add(self, *labels: str, n: float = 1) -> None:
         """Count ``n`` more for these labels, given in the order of ``labels``."""
+        if labels not in self._values and len(self._values) >= ROOM:
+            labels = (OTHER,) * len(labels)
         self._values[labels] += n
 
 
@@ -38,14 +49,50 @@ class Gauge:
     """A number that goes up and down, for each combination of its labels' values."""
 
     __slots__ = ("help", "labels", "name", "values")
+    kind = "gauge"
 
-    def __init__(self, name: str, help: str, labels: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
         self.name = name
         self.help = help
         self.labels = labels
-        self.values: dict[tuple[str, ...], float] = {}
+        self.values: dict[Labels, float] = {}
         COUNTERS.append(self)
 
     def set(self, *labels: str, value: float) -> None:
         """What the number is now for these labels, given in the order of ``labels``."""
         self.values[labels] = value
+
+    def move(self, *labels: str, by: float) -> None:
+        """Make the number greater or less."""
+        values = self.values
+        if labels not in values and len(values) >= ROOM:
+            labels = (OTHER,) * len(labels)
+        values[labels] = values.get(labels, 0) + by
+
+
+class Histogram:
+    """How many values were at most each of the ``bounds``, for each combination of its labels' values.
+
+    ``values`` hold how many fell between two bounds, those beyond the last, and at the end the sum of all.
+    """
+
+    __slots__ = ("bounds", "help", "labels", "name", "values")
+    kind = "histogram"
+
+    def __init__(self, name: str, help: str, labels: Labels, bounds: tuple[float, ...]) -> None:
+        self.name = name
+        self.help = help
+        self.labels = labels
+        self.bounds = bounds
+        self.values: dict[Labels, list[float]] = {}
+        COUNTERS.append(self)
+
+    def see(self, *labels: str, value: float) -> None:
+        """Count a value for these labels, given in the order of ``labels``."""
+        counts = self.values.get(labels)
+        if counts is None:
+            if len(self.values) >= ROOM:
+                labels = (OTHER,) * len(labels)
+            counts = self.values.setdefault(labels, [0] * (len(self.bounds) + 2))
+        counts[bisect_left(self.bounds, value)] += 1
+        counts[-1] += value

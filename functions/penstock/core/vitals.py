@@ -24,7 +24,7 @@ class Vitals:
 
     def __init__(self, store: Store, providers: Sequence[str] = (), machine: Machine | None = None) -> None:
         self._store = store
-        self._providers = providers
+        self.providers = providers
         self._machine = machine
 
     async def read(self, window: float, *, now: float | None = None) -> dict[str, float]:
@@ -33,13 +33,14 @@ class Vitals:
         A rate or a mean of what did not happen is not among them. docs/metrics.md lists the paths.
         """
         traffic = await self.traffic(window, now=now)
-        told = {f"summary.{name}": value for name, value in _summary(traffic, self._names(traffic)).items()}
+        names = names_in(traffic, self.providers)
+        told = {f"summary.{name}": value for name, value in summary(traffic, names).items()}
         told["summary.window"] = traffic.until - traffic.since
-        for group, names, of in (
-            ("providers", self._names(traffic), "provider"),
+        for group, listed, of in (
+            ("providers", names, "provider"),
             ("models", sorted({each.model for each in traffic.stretches}), "model"),
         ):
-            for name in names:
+            for name in listed:
                 there = numbers(each for each in traffic.stretches if getattr(each, of) == name)
                 told |= {f"{group}.{name}.{key}": value for key, value in there.items()}
         if self._machine is not None:
@@ -51,8 +52,10 @@ class Vitals:
         until = time.time() if now is None else now
         return await self._store.sum_traffic(since=until - window, until=until, limit=NEWEST)
 
-    def _names(self, traffic: Traffic) -> list[str]:
-        return sorted({*self._providers, *(each.provider for each in traffic.stretches)})
+
+def names_in(traffic: Traffic, providers: Sequence[str]) -> list[str]:
+    """The providers that are configured or were tried."""
+    return sorted({*providers, *(each.provider for each in traffic.stretches)})
 
 
 def numbers(stretches: Iterable[Stretch]) -> dict[str, float]:
@@ -79,7 +82,7 @@ def numbers(stretches: Iterable[Stretch]) -> dict[str, float]:
     return told
 
 
-def _summary(traffic: Traffic, providers: Sequence[str]) -> dict[str, float]:
+def summary(traffic: Traffic, providers: Sequence[str]) -> dict[str, float]:
     """What is told of all together: of requests, however many attempts each of them took."""
     parts = traffic.stretches
     told: dict[str, float] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from penstock.core.counters import Gauge
 from penstock.core.routing.breaker import Bounds, Breaker
 from penstock.errors import UpstreamBusy, UpstreamError, UpstreamLacks, UpstreamRefused
 from penstock.schema.model import Deployment
@@ -16,6 +17,8 @@ LONGEST = 60.0
 """Seconds for which its own word is believed."""
 NEVER = float("-inf")
 
+UNDER_WAY = Gauge("penstock_attempts_in_flight", "Attempts at a provider that are under way.", ("provider", "model"))
+
 
 class Place:
     """One deployment as this process has seen it, and others have told. Seconds throughout, on the monotonic clock.
@@ -25,12 +28,23 @@ class Place:
     """
 
     __slots__ = (
-        *("breaker", "busy_until", "calls", "deployment", "down_until", "endpoints", "failures", "per_token"),
+        *(
+            "_labels",
+            "breaker",
+            "busy_until",
+            "calls",
+            "deployment",
+            "down_until",
+            "endpoints",
+            "failures",
+            "per_token",
+        ),
         *("seconds", "served_at", "ttft", "under_way", "warm_until", "warming_since"),
     )
 
     def __init__(self, deployment: Deployment, bounds: Bounds) -> None:
         self.deployment = deployment
+        self._labels = (deployment.provider, deployment.model)
         self.breaker = Breaker(bounds)
         self.busy_until = self.down_until = 0.0
         self.served_at = NEVER
@@ -64,6 +78,7 @@ class Place:
     def began(self) -> None:
         """A call to it begins."""
         self.under_way += 1
+        UNDER_WAY.move(*self._labels, by=1)
         self.calls += 1
         self.breaker.began()
 
@@ -75,6 +90,7 @@ class Place:
         """
         now = time.monotonic()
         self.under_way -= 1
+        UNDER_WAY.move(*self._labels, by=-1)
         if isinstance(error, UpstreamBusy):
             pause = BUSY if error.retry_after is None else min(error.retry_after, LONGEST)
             self.busy_until = max(self.busy_until, now + pause)
