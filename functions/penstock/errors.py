@@ -16,6 +16,7 @@
     │   ├── BatchEnded              409  batch_ended
     │   ├── DeliveryUnderWay        409  delivery_under_way
     │   ├── RequestTooLarge         413  request_too_large
+    │   ├── NotCached               504  not_cached: only a kept answer was wanted, and there is none
     │   ├── RateLimited             429  rate_limited
     │   │   └── ModelFull           429  as many requests of the model are under way as may be
     │   └── BudgetExceeded          429  insufficient_quota
@@ -34,6 +35,7 @@
     ├── TemplateBroken              500  template_broken: its author must mend it
     ├── NotConfigured               501  this gateway was not set up for it
     ├── Restarting                  503  this process is being stopped
+    ├── MemoryShort                 503  memory_short: this process has too little memory left for another request
     ├── StateError                  503  the store cannot answer
     │   └── StateConflict           a named condition did not hold
     ├── JobError                    500  a job ended without a result
@@ -161,6 +163,13 @@ class RequestTooLarge(CallerError):
 
     status = 413
     code = "request_too_large"
+
+
+class NotCached(CallerError):
+    """Only a kept answer was wanted (``Cache-Control: only-if-cached``), and none is: 504 is HTTP's word for it."""
+
+    status = 504
+    code = "not_cached"
 
 
 class RateLimited(CallerError):
@@ -319,6 +328,13 @@ class Restarting(PenstockError):
 
     status = 503
     code = "restarting"
+
+
+class MemoryShort(PenstockError):
+    """This process has too little memory left to take another request; ``retry_after`` says when to try again."""
+
+    status = 503
+    code = "memory_short"
 
 
 class StateError(PenstockError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.core.batches.accepting import Batches
+from penstock.core.cache.caches import Caches
 from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
@@ -21,6 +22,7 @@ from penstock.core.jobs.usher import Usher
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
+from penstock.core.memory import MemoryGuard
 from penstock.core.metering import Ledger
 from penstock.core.pool import Pool
 from penstock.core.ports import Objects, Queue, Store
@@ -65,6 +67,8 @@ class House:
     usher: Usher
     consumer: Consumer
     webhooks: WebhookDesk
+    caches: Caches | None
+    memory: MemoryGuard | None
     vitals: Vitals
     templates: Templates | None
     pool: Pool | None
@@ -89,6 +93,10 @@ class House:
         self.reaper.start()
         if self.settings.document.health_check.enabled:
             self.prober.start()
+        if self.caches is not None:
+            self.caches.cleaner.start()
+        if self.memory is not None:
+            self.memory.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
@@ -101,6 +109,10 @@ class House:
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()
+        if self.memory is not None:
+            await self.memory.close()
+        if self.caches is not None:
+            await self.caches.close()
         await self.ledger.close()
         if self.pool is not None:
             await self.pool.close()

@@ -31,7 +31,8 @@ class Settings:
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
     on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's;
     without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere. In the
-    ``metrics_folder`` several processes of one server put what they count together.
+    ``metrics_folder`` several processes of one server put what they count together. The ``cache_url`` of a Redis may
+    hold a password.
     """
 
     state_url: str = DEFAULT_STATE
@@ -45,6 +46,7 @@ class Settings:
     keys: Mapping[str, Caller] = field(default_factory=dict)
     credentials: Mapping[str, Secret] = field(default_factory=dict)
     fleet_secret: Secret | None = None
+    cache_url: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ def load(
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}
         | _named(document, environ, path),
         fleet_secret=_fleet_secret(environ),
+        cache_url=Secret(cache) if (cache := environ.get("PENSTOCK_CACHE_URL")) else None,
     )
 
 

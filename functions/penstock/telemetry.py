@@ -91,6 +91,7 @@ def _json(outcome: Outcome) -> bytes:
             "completion_tokens": outcome.usage.completion_tokens,
             "cached_tokens": outcome.usage.cached_tokens,
             **({"marks": outcome.marks} if outcome.marks else {}),
+            "cached": outcome.cached,
             "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
         }
     )

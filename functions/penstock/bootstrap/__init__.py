@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
+from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.metrics import build_tell, build_vitals
 from penstock.bootstrap.places import deployments
@@ -14,6 +15,7 @@ from penstock.bootstrap.templates import build_templates
 from penstock.core.batches.accepting import Batches
 from penstock.core.batches.driver import Driver
 from penstock.core.batches.turns import Turns
+from penstock.core.cache.caches import Caches
 from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
@@ -65,7 +67,8 @@ def build(settings: Settings) -> House:
     client = HttpClient()
     store = build_store(settings, client)
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
-    gateway = _gateway(settings, store, client, fleet)
+    caches = build_caches(settings, store)
+    gateway = _gateway(settings, store, client, fleet, caches)
     queue, objects = build_queue(settings, client), build_objects(settings, client)
     bulk, files = Bulk(objects, room_of(settings)), Shelf(store, objects, document.files)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
@@ -98,6 +101,8 @@ def build(settings: Settings) -> House:
         usher=usher,
         consumer=consumer,
         webhooks=webhooks,
+        caches=caches,
+        memory=gateway.memory,
         vitals=build_vitals(settings, store),
         templates=build_templates(settings),
         pool=Pool(settings.metrics_folder) if settings.metrics_folder else None,
@@ -124,7 +129,7 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     )
 
 
-def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet) -> Gateway:
+def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet, caches: Caches | None) -> Gateway:
     document = settings.document
     configured, sources, spare = deployments(settings)
     connect = with_chaos(_connector(client), document.chaos_engineering)
@@ -135,6 +140,8 @@ def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet)
         *(registry, _router(document, store), ledger, limiter, Catalog(document.prices)),
         start=_starter(client),
         defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
+        cache=caches.answers if caches is not None else None,
+        memory=build_memory_guard(settings, caches),
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from penstock.core.limits.bill import NOTHING_YET, bill
 from penstock.core.limits.estimate import NOTHING
@@ -19,16 +20,26 @@ from penstock.core.streams import Relay
 from penstock.errors import (
     BudgetExceeded,
     JobsOnly,
+    MemoryShort,
     NoDeploymentAvailable,
+    NotCached,
     NoTimeLeft,
     PenstockError,
     RateLimited,
     UpstreamError,
     UpstreamRefused,
 )
+from penstock.schema.freshness import HIT
 from penstock.schema.model import Deployment
-from penstock.schema.outcome import CANCELLED, FAILED, OK, REFUSED, Failure, Outcome, Usage
+from penstock.schema.outcome import CACHE, CANCELLED, FAILED, OK, REFUSED, Failure, Outcome, Usage
 from penstock.schema.request import Attempt, Request
+
+if TYPE_CHECKING:
+    from penstock.core.cache.answers import Turn
+
+
+UNRECORDED = (RateLimited, BudgetExceeded, JobsOnly, NotCached, MemoryShort)
+"""Refusals of requests that nobody was called for."""
 
 
 class Account:
@@ -37,7 +48,7 @@ class Account:
     __slots__ = (
         *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "answers", "call"),
         *("deployment", "failures", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request"),
-        *("reservation", "tries"),
+        *("reservation", "tries", "turn"),
     )
 
     def __init__(self, request: Request, ledger: Ledger, limiter: Limiter, prices: Catalog) -> None:
@@ -49,6 +60,7 @@ class Account:
         self._started = time.time() - request.worked
         self._began = time.perf_counter() - request.worked
         self.answers: Connection | None = None
+        self.turn: Turn | None = None
         self.first_at: float | None = None
         self.call: Call | None = None
         self.deployment: Deployment | None = None
@@ -67,9 +79,11 @@ class Account:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if self.turn is not None:
+            self.turn.end(error)
         if self.request.abandoned:
             return  # another runs the same again, and finds what is reserved
-        if not self.request.deployment and isinstance(error, (RateLimited, BudgetExceeded, JobsOnly)):
+        if not self.request.deployment and isinstance(error, UNRECORDED):
             return  # it is counted; a ledger that kept each refusal would let a flood fill it
         self.record(error)
         self.settle()
@@ -134,6 +148,7 @@ class Account:
     def _outcome(self, error: BaseException | None) -> Outcome:
         request, now = self.request, time.perf_counter()
         ended, status, code = _ending(error)
+        cached = request.cache == HIT
         return Outcome(
             request_id=request.id,
             started_at=self._started,
@@ -142,12 +157,12 @@ class Account:
             owner=request.caller.owner,
             endpoint=request.endpoint,
             model=request.model,
-            deployment=request.deployment,
+            deployment=CACHE if cached else request.deployment,
             ended=ended,
             status=status,
             code=code,
             stream=request.stream,
-            attempts=max(1, len(request.attempts) + (ended == OK)),
+            attempts=0 if cached else max(1, len(request.attempts) + (ended == OK)),
             ttft=self.first_at - self._began if self.first_at is not None else None,
             usage=self._taken.usage,
             usage_reported=self.reported is not None,

@@ -1,4 +1,4 @@
-"""The story of a request on one page: admit, route, call, settle."""
+"""The story of a request on one page: look among kept answers, admit, route, call, settle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from penstock.core.account import Account, Attempting
 from penstock.core.fold import fold
@@ -34,11 +35,17 @@ from penstock.errors import (
 from penstock.schema.model import Deployment
 from penstock.schema.request import EMBEDDINGS, Request
 
+if TYPE_CHECKING:
+    from penstock.core.cache.answers import Answers
+    from penstock.core.cache.kept import Kept
+    from penstock.core.memory import MemoryGuard
+
 
 class Gateway:
     """Serves requests that a dialect has read, and writes one outcome for each.
 
-    ``defers`` says that requests may become jobs because a place sleeps.
+    ``defers`` says that requests may become jobs because a place sleeps. With a ``cache`` of answers, requests that say
+    what they want of it may be served from there; while ``memory`` is short, no new ones are taken.
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class Gateway:
         *,
         start: Start | None = None,
         defers: bool = False,
+        cache: Answers | None = None,
+        memory: MemoryGuard | None = None,
         attempts: int = 3,
         cap: int = 4096,
     ) -> None:
@@ -61,6 +70,8 @@ class Gateway:
         self.limiter = limiter
         self.prices = prices
         self.defers = defers
+        self.cache = cache
+        self.memory = memory
         self._attempts = attempts
         self._cap = cap
 
@@ -74,7 +85,11 @@ class Gateway:
         """
         with self._account(request) as account:
             account.answers = answers
+            if request.freshness is not None and (kept := await self._kept(account)) is not None:
+                return await kept.whole(request.endpoint)
             body = await self._answer(account)
+            if account.turn is not None:
+                account.turn.answered(body)
             if request.keep is not None:  # the outcome first, once an id; the money last, or else by who runs it again
                 account.record(None)
                 await self.ledger.flush()
@@ -89,10 +104,15 @@ class Gateway:
         Closing the generator closes the upstream call at once and settles what was produced.
         """
         with self._account(request) as account:
+            if request.freshness is not None and (kept := await self._kept(account)) is not None:
+                for batch in kept.batches(request):
+                    account.first_at = account.first_at or time.perf_counter()
+                    yield batch
+                return
             await self._admit(account)
             while place := await self._next(account):
                 with Attempting(account, place, self.router) as call:
-                    relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
+                    relay = account.relay = self._relay(account)
                     async with aclosing(self.registry.connection(place.deployment).stream(call)) as batches:
                         async for batch in batches:
                             if out := relay.see(batch):
@@ -102,6 +122,8 @@ class Gateway:
                                 yield out
                     if account.first_at is None:
                         raise UpstreamProtocolError(f"{place.deployment.provider} sent a stream without a single chunk")
+                    if account.turn is not None:
+                        account.turn.streamed()
                     return
             raise account.exhausted()
 
@@ -126,9 +148,7 @@ class Gateway:
             await self._candidates(request)
         except NoDeploymentAvailable as error:
             waits = isinstance(error, JobsOnly)
-        terms = [part for each in self.limiter.terms(request) if (part := each.of_requests())]
-        reservation = await self.limiter.reserve(request, terms, NOTHING)
-        self.limiter.settle(reservation, tokens=0, nanos=0)
+        await self._count(request)
         return waits
 
     async def sleeps(self, request: Request) -> bool:
@@ -150,7 +170,8 @@ class Gateway:
         """
         if self.ledger.immediate:
             told = (self.router.board.settled(),) if self.router.board is not None else ()
-            await asyncio.gather(self.ledger.settled(), self.limiter.settled(), *told)
+            kept = (self.cache.settled(),) if self.cache is not None else ()
+            await asyncio.gather(self.ledger.settled(), self.limiter.settled(), *told, *kept)
         elif request.slotted:
             await self.limiter.settled()
 
@@ -163,11 +184,41 @@ class Gateway:
     def _account(self, request: Request) -> Account:
         return Account(request, self.ledger, self.limiter, self.prices)
 
-    async def _candidates(self, request: Request) -> Sequence[Deployment]:
-        """Who may serve the request."""
+    def _relay(self, account: Account) -> Relay:
+        if account.turn is not None:
+            return account.turn.relay()
+        return Relay(account.request.model, show_usage=account.request.wants_usage)
+
+    def _check(self, request: Request) -> None:
+        """Raise what stands in the way of any request, or of this one's key."""
         self.ledger.check()
+        if self.memory is not None and not request.admitted:
+            self.memory.check()
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
+
+    async def _count(self, request: Request) -> None:
+        """Have the limits of requests admit it, and nothing else: it takes no tokens, money or slot."""
+        terms = [part for each in self.limiter.terms(request) if (part := each.of_requests())]
+        reservation = await self.limiter.reserve(request, terms, NOTHING)
+        self.limiter.settle(reservation, tokens=0, nanos=0)
+
+    async def _kept(self, account: Account) -> Kept | None:
+        """The kept answer to a request, which counts as one; ``None`` if it is to be made, and perhaps kept then."""
+        request = account.request
+        self._check(request)
+        self.limiter.refuse_known(request)
+        assert self.cache is not None
+        account.turn = await self.cache.turn(request)
+        if account.turn is None or (kept := account.turn.kept) is None:
+            return None
+        await self._count(request)
+        request.deployment, request.provider, request.dropped = kept.deployment, kept.provider, kept.dropped
+        return kept
+
+    async def _candidates(self, request: Request) -> Sequence[Deployment]:
+        """Who may serve the request."""
+        self._check(request)
         if request.worker is not None:
             return (request.worker,)
         return await self.registry.candidates(request.model, request.caller)

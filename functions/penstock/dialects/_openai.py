@@ -6,11 +6,13 @@ import asyncio
 import math
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel
 
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_document
+from penstock.dialects._cache_control import freshness
 from penstock.dialects._ending import ending
 from penstock.dialects._exchange import ClientLeft, EventStream, Exchange, Handler, RawHeaders, Watch
 from penstock.dialects._following import answer_resumably
@@ -18,7 +20,7 @@ from penstock.dialects._jobs import RESUMABLE, Wish, answer_later, answer_once, 
 from penstock.dialects._presented import idempotency_key, presented_key
 from penstock.dialects._proxy_info import LastChunk, way_headers, with_info
 from penstock.dialects._templates import fill_template
-from penstock.errors import BudgetExceeded, PenstockError
+from penstock.errors import BudgetExceeded, NotCached, PenstockError
 from penstock.schema.checked import check
 from penstock.schema.request import CHAT, EMBEDDINGS, Request
 from penstock.schema.wire_error import error_document
@@ -27,10 +29,10 @@ _WISHES = (b"prefer", b"idempotency-key")
 
 
 def error_headers(error: PenstockError) -> RawHeaders:
-    """``Retry-After`` in whole seconds, rounded up (RFC 9110, 10.2.3). Trying again helps nobody whose money is spent:
-    ``x-should-retry`` tells OpenAI's SDKs.
+    """``Retry-After`` in whole seconds, rounded up (RFC 9110, 10.2.3). Trying again helps nobody whose money is spent,
+    or who wants what is not kept: ``x-should-retry`` tells OpenAI's SDKs.
     """
-    if isinstance(error, BudgetExceeded):
+    if isinstance(error, BudgetExceeded | NotCached):
         return [(b"x-should-retry", b"false")]
     if error.retry_after is None:
         return []
@@ -43,10 +45,7 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
     async def handle(exchange: Exchange) -> None:
         house = exchange.house
         caller = await house.keyring.authenticate(presented_key(exchange))
-        document = await read_document(exchange)
-        if endpoint == CHAT and ("template" in document or "template_variables" in document):
-            await fill_template(exchange, document)
-        check(document, body)
+        document = await _document(exchange, endpoint, body)
         bounds, began = house.settings.document.request, asyncio.get_running_loop().time()
         request = exchange.request = Request(
             id=exchange.request_id,
@@ -72,6 +71,8 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             informed = partial(with_info, request=request, began=began) if bounds.proxy_info else None
             await answer_once(exchange, request, key, informed)
             return
+        if house.gateway.cache is not None:
+            request.freshness = freshness(exchange)
         try:
             with exchange.watched() as watch:
                 if request.stream:
@@ -87,6 +88,17 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
 
     handle.__name__ = name
     return handle
+
+
+async def _document(exchange: Exchange, endpoint: str, body: type[BaseModel]) -> dict[str, Any]:
+    """The body of a request, its template filled, checked."""
+    if exchange.house.memory is not None:
+        exchange.house.memory.check()  # first: a body takes more of it
+    document = await read_document(exchange)
+    if endpoint == CHAT and ("template" in document or "template_variables" in document):
+        await fill_template(exchange, document)
+    check(document, body)
+    return document
 
 
 def _wishes(exchange: Exchange) -> tuple[dict[str, str], str | None]:

@@ -6,7 +6,9 @@ import asyncio
 import re
 
 from penstock.core.json import parse, to_json
+from penstock.dialects._cache_control import cache_headers
 from penstock.dialects._exchange import RawHeaders
+from penstock.schema.freshness import HIT
 from penstock.schema.request import COMPLETIONS, Attempt, Request
 
 MAX_DROPPED = 50
@@ -25,11 +27,12 @@ def way_headers(request: Request, *, answered: bool = True) -> RawHeaders:
     ``x-penstock-failed`` is a list of strings with parameters (RFC 9651). Without a deployment tried there are none.
     """
     if not request.deployment:
-        return []
+        return cache_headers(request)
     headers = [
+        *cache_headers(request),
         (b"x-penstock-deployment", request.deployment.encode("latin-1", "replace")),
         (b"x-penstock-provider", request.provider.encode("latin-1", "replace")),
-        (b"x-penstock-attempts", b"%d" % (len(request.attempts) + answered)),
+        (b"x-penstock-attempts", b"%d" % (len(request.attempts) + (answered and request.cache != HIT))),
     ]
     if request.attempts:
         headers.append((b"x-penstock-failed", ", ".join(map(_failed, request.attempts)).encode()))
@@ -102,10 +105,12 @@ def _spliced(document: bytes, request: Request, began: float) -> bytes:
         others = {name: value for name, value in parse(document).items() if name != "_proxy_info"}
         document = to_json(others)
     attempts = b',"attempts":' + to_json([a.told() for a in request.attempts]) if request.attempts else b""
+    if request.cache == HIT:
+        attempts = b',"cached":true'
     seconds = asyncio.get_running_loop().time() - began
     return document[: document.rindex(b"}")] + _MEMBER % (
         to_json(request.provider),
-        len(request.attempts) + 1,
+        0 if request.cache == HIT else len(request.attempts) + 1,
         seconds,
         to_json(request.id),
         attempts,

@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from penstock.schema.bounds import NETWORKS, is_network, require
+from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
@@ -329,6 +330,8 @@ class Document:
     webhooks: WebhookSection = field(default_factory=WebhookSection)
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
+    caching: CachingSection | None = None
+    memory: MemorySection | None = None
     prices: list[PriceRow] = field(default_factory=list)
     templates: TemplateSection | None = None
     chaos_engineering: ChaosSection = field(default_factory=ChaosSection)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 OK = "ok"
 FAILED = "failed"
 CANCELLED = "cancelled"
+CACHE = "cache"
+"""Where an answer came from for which nobody was called."""
 REFUSED = "upstream_refused"
 """The code of an attempt that was no fault of the provider's: the request itself is wrong, it says."""
 
@@ -48,9 +50,9 @@ def failure(text: str) -> Failure:
 class Outcome:
     """How one request ended. Times in seconds; ``started_at`` since the epoch; ``ttft`` to the first token.
 
-    ``deployment`` is the last one tried, ``failures`` are the attempts that failed, in order. ``cost_nanos`` is in
-    nano-dollars (``schema/price``), and ``None`` where no price is known. ``marks`` are lines that say what was done to
-    it that is not done to all.
+    ``deployment`` is the last one tried, or ``CACHE``; ``failures`` are the attempts that failed, in order.
+    ``cost_nanos`` is in nano-dollars (``schema/price``), and ``None`` where no price is known. ``marks`` are lines that
+    say what was done to it that is not done to all.
     """
 
     request_id: str
@@ -72,3 +74,8 @@ class Outcome:
     cost_nanos: int | None = None
     failures: tuple[Failure, ...] = ()
     marks: tuple[str, ...] = ()
+
+    @property
+    def cached(self) -> bool:
+        """Whether it was served a kept answer: its tokens and its cost are those of nobody's work, none."""
+        return self.deployment == CACHE

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.schema.freshness import Freshness
 from penstock.schema.key import Caller
 from penstock.schema.limit import Standing
 from penstock.schema.model import Deployment
@@ -49,6 +50,9 @@ class Request:
 
     A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers. ``injected`` are
     faults that were put into its calls on purpose.
+
+    Where there is a cache of answers, ``freshness`` is what the request says of it; ``cache`` says afterwards whether
+    it was served from there, with an answer of what ``age``.
     """
 
     id: str
@@ -77,6 +81,9 @@ class Request:
     worker: Deployment | None = None
     worked: float = 0.0
     injected: list[str] = field(default_factory=list)
+    freshness: Freshness | None = None
+    cache: str = ""
+    age: float = 0.0
 
     @property
     def wants_usage(self) -> bool:

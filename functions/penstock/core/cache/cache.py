@@ -95,34 +95,34 @@ class Cache:
         """Whether other processes see what is kept."""
         return self._backing is not None
 
-    async def get(self, key: str) -> bytes | None:
+    async def get(self, key: str, *, counted: bool = True) -> bytes | None:
         """The value; ``None`` if there is none."""
         if (packed := self.memory.find(key, time.time())) is not None:
             found = "memory"
         elif self._backing is not None and (packed := await self._from_behind(key)) is not None:
             found = "shared"
         value = await _unpacked(packed) if packed is not None else None
-        if value is None:
-            self._misses += 1
-            LOOKUPS.add(self.name, "nothing")
-            return None
-        self._hits += 1
-        LOOKUPS.add(self.name, found)
+        if counted:
+            self._hits += value is not None
+            self._misses += value is None
+            LOOKUPS.add(self.name, "nothing" if value is None else found)
         return value
 
-    async def put(self, key: str, value: bytes, ttl: float | None = None) -> None:
-        """Keep a value for ``ttl`` seconds, or as long as is usual."""
+    async def put(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        """Keep a value for ``ttl`` seconds, or as long as is usual; ``False`` if other processes will not see it."""
         now = time.time()
         expires = now + (self.ttl if ttl is None else ttl)
         packed = await _packed(value) if self._compression and len(value) >= SMALLEST else RAW + value
         self._remember(key, packed, expires)
         result = "kept"
         if self._backing is not None:
+            keep = partial(self._kept_behind, key, packed, now, expires)
             try:
-                await self._ask(partial(self._backing.keep_cached, key, packed, now=now, expires=expires), None)
+                result = "kept" if await self._ask(keep, False) else "failed"
             except RequestTooLarge:
                 result = "too_large"  # for others to see; this process has it all the same
         KEPT.add(self.name, result)
+        return result == "kept"
 
     async def claim(self, key: str, filler: str, *, seconds: float, stale: float) -> bool:
         """Be the one of all processes who brings a value; ``True`` as well where nobody can tell."""
@@ -160,6 +160,11 @@ class Cache:
     def _tell(self) -> None:
         ENTRIES.set(self.name, value=len(self.memory))
         BYTES.set(self.name, value=self.memory.size)
+
+    async def _kept_behind(self, key: str, packed: bytes, now: float, expires: float) -> bool:
+        assert self._backing is not None
+        await self._backing.keep_cached(key, packed, now=now, expires=expires)
+        return True
 
     async def _from_behind(self, key: str) -> bytes | None:
         assert self._backing is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import getrandbits
 
 from penstock.core.counters import Counter
+from penstock.core.limits.estimate import NOTHING
 from penstock.core.limits.leases import Block, Leases
 from penstock.core.limits.local import LocalMeters
 from penstock.core.limits.reaper import tell_lost
@@ -111,6 +112,10 @@ class Limiter:
                 self._give_up(reservation)
                 raise
         return reservation
+
+    def refuse_known(self, request: Request) -> None:
+        """Raise at once what this process knows that a reservation would: for what comes before one."""
+        self._refuse_known(request, self.terms(request), NOTHING)
 
     def settle(self, reservation: Reservation, *, tokens: int, nanos: int) -> None:
         """End a reservation with what its request came to; a second time changes nothing."""

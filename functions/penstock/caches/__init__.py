@@ -1,0 +1,1 @@
+"""Where caches keep what several processes share, a file each, exporting ``connect(url)``."""
