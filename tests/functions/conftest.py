@@ -15,6 +15,7 @@ auth: {mode: keys, api_keys: [test-key]}
 providers:
   - {name: simulated, type: simulated}
 webhooks: {allow_networks: [127.0.0.0/8], allow_http: true}
+caching: {enabled: true}
 """
 
 

@@ -52,6 +52,8 @@ LARGE_DOCUMENTS = {("objects", f"s3:{action}") for action in ("GetObject", "Abor
     *(("objects", "s3:PutObject"), ("objects", "s3:DeleteObject"), ("batches", "dynamodb:GetItem")),
 }
 """When a body or an answer is too large for a record; whoever may not list is told 403 of what is not there."""
+SUMMARIES = {("cached", f"dynamodb:{action}") for action in ("GetItem", "PutItem", "UpdateItem")}
+"""When a conversation is condensed, its summary is kept."""
 MORE_THAN_A_LIMIT = {("limits", "dynamodb:GetItem")}
 """When a request asks for more than a whole limit, the meter is read to tell what is left."""
 
@@ -126,6 +128,7 @@ def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     with runtime_api.serve() as api, doors.streaming(program, api, on_dynamodb, tmp_path / "log") as door:
         assert b'"completed"' in door.invoke(doors.event("stream_api_task")).wait().body
         assert b"[DONE]" in door.invoke(doors.event("stream_api_chat")).wait().body
+        assert b"[DONE]" in door.invoke(without_chance(doors.event("stream_api_chat"))).wait().body
         assert b'"chat.completion"' in door.invoke(doors.event("stream_api_chat_plain")).wait().body
         assert b'"queued"' in door.invoke(doors.event("stream_api_chat_later")).wait().body
         told = door.invoke(doors.event("stream_api_job_stream")).wait().body
@@ -151,7 +154,7 @@ def test_job_runner(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: 
     assert asyncio.run(status(wire, batch)) == COMPLETED
     assert_fits(
         *("JobRunner", wire, LEDGER_OF_MANY, REPEATED_WRITES, DISCOVERY, WORD_OF_PLACES, MORE_THAN_A_LIMIT),
-        LAMBDAS_OWN | JOB_AGAIN | FULL_MODEL | LARGE_DOCUMENTS,
+        LAMBDAS_OWN | JOB_AGAIN | FULL_MODEL | LARGE_DOCUMENTS | SUMMARIES,
     )
 
 
@@ -177,6 +180,11 @@ def test_no_role_reaches_beyond_the_systems_own_resources() -> None:
             assert all(isinstance(each, dict) for each in (listed if isinstance(listed, list) else [listed])), name
     given = {function["Role"]["Fn::GetAtt"][0] for function in template.functions().values()}
     assert len(given) == len(template.functions())
+
+
+def without_chance(event: dict[str, Any]) -> dict[str, Any]:
+    """The same request, whose answer may be kept."""
+    return event | {"body": json.dumps(json.loads(event["body"]) | {"temperature": 0})}
 
 
 def administer(door: doors.Door) -> None:
