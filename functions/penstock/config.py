@@ -122,7 +122,7 @@ def _first_mistake(error: ValidationError, values: Any, tree: yaml.Node | None, 
     """An unread key, else what went deepest: of a union's branches the one that was meant."""
     found = mistakes(error, values)
     where, mistake = max(found, key=lambda m: (m[1]["type"] == UNREAD, len(m[0])))
-    keys: list[int | str] = [int(key) if key.isdigit() else key for key in where]
+    keys: list[int | str] = [int(key) if key.isdecimal() else key for key in where]
     if mistake["type"] == UNREAD:
         close = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1, cutoff=0.5)
         return _fault(tree, path, keys, "nothing reads this key" + (f"; did you mean {close[0]!r}?" if close else ""))

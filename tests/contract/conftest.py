@@ -11,12 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.described import FLEET, Description
 from tests.e2e.server import ROOT, Server
 
 CONFIG = """\
 limits: {gateway: {}, endpoint: {}, address: {}, key: {}}
 providers:
   - {name: simulated, type: simulated, models: [echo], options: {ttft: 0}}
+"""
+UNLIMITED = """\
+limits: {enabled: false}
+logging: {level: WARNING}
+providers:
+  - {name: simulated, type: simulated, models: [echo], options: {ttft: 0, tokens_per_second: 0}}
 """
 AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 KEYS = "test-key-123,demo-key-456"
@@ -41,7 +48,11 @@ def store(request: pytest.FixtureRequest) -> Callable[[Path], dict[str, str]]:
     if request.param == "sqlite":
         return lambda folder: {"PENSTOCK_STATE_URL": f"sqlite:///{folder}/.penstock/state.db"}
     double = request.getfixturevalue("dynamodb")
-    return lambda _: {**AWS, "PENSTOCK_STATE_URL": f"dynamodb://contract{next(STATES)}?{double}"}
+    return lambda folder: {
+        **AWS,
+        "PENSTOCK_STATE_URL": f"dynamodb://contract{next(STATES)}?{double}",
+        "PENSTOCK_OBJECTS_URL": f"file://{folder}/objects",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +61,20 @@ def gateway(store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("gateway")
     with Server(folder, CONFIG, API_KEYS=KEYS, **store(folder)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def description(
+    store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Description]:
+    """A gateway on each store in turn, without limits, to be asked whatever can be said; it must foresee it all."""
+    folder = tmp_path_factory.mktemp("described")
+    fleet = {"PENSTOCK_FLEET_SECRET": FLEET.reveal()}
+    with Server(folder, UNLIMITED, API_KEYS=KEYS, **fleet, **store(folder)) as running:
+        described = Description(running)
+        yield described
+        described.caller.close()
+        assert "Traceback" not in running.err
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class Fleet:
         """Raise ``Authentication`` unless the request is signed with the fleet's secret, now."""
         assert self._secret is not None
         parts = dict(part.split("=", 1) for part in signature.split(",") if "=" in part)
-        at = int(parts["t"]) if parts.get("t", "").isdigit() and len(parts["t"]) < 12 else 0
+        at = int(parts["t"]) if parts.get("t", "").isdecimal() and len(parts["t"]) < 12 else 0
         if not hmac.compare_digest(sign(self._secret, method, path, body, at).encode(), signature.encode()):
             raise Authentication("The signature is not the fleet's.")
         if abs(time.time() - at) > SKEW:

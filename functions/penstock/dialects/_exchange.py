@@ -79,7 +79,7 @@ class Exchange:
         """The whole body, from somebody who passes it on. Raises what ``body`` raises."""
         limit = self.house.settings.document.request.max_body_bytes
         declared = self.header(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
+        if declared is not None and declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
         parts: list[bytes] = []
         size = 0

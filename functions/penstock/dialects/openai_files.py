@@ -40,7 +40,7 @@ async def create_file(request: Request, house: Here, caller: Limited) -> dict[st
     """Keep a file of up to ``files.max_bytes``, private to its key: what a batch reads, or anything else."""
     limit = house.files.terms.max_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit + AROUND:
+    if declared.isdecimal() and int(declared) > limit + AROUND:
         raise RequestTooLarge(f"A file may have {limit} bytes, and this form has {declared}.", param="file")
     form = Form(request.headers.get("content-type", ""), _body(request))
     begun = await house.files.begin(caller.key_id)
