@@ -9,6 +9,7 @@ from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
+from penstock.bootstrap.classification import build_classification
 from penstock.bootstrap.metrics import build_tell, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
@@ -144,6 +145,7 @@ def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet,
         memory=build_memory_guard(settings, caches),
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
+        classification=build_classification(settings, registry),
     )
 
 

@@ -38,6 +38,7 @@ from penstock.schema.request import EMBEDDINGS, Request
 if TYPE_CHECKING:
     from penstock.core.cache.answers import Answers
     from penstock.core.cache.kept import Kept
+    from penstock.core.classification.chooser import Classification
     from penstock.core.memory import MemoryGuard
 
 
@@ -62,6 +63,7 @@ class Gateway:
         memory: MemoryGuard | None = None,
         attempts: int = 3,
         cap: int = 4096,
+        classification: Classification | None = None,
     ) -> None:
         self.registry = registry
         self.router = router
@@ -74,6 +76,8 @@ class Gateway:
         self.memory = memory
         self._attempts = attempts
         self._cap = cap
+        self.classification = classification
+        self.aliases = classification.aliases if classification else {}
 
     async def complete(self, request: Request, answers: Connection | None = None) -> bytes:
         """A whole answer, as JSON under the public model's name.
@@ -189,11 +193,13 @@ class Gateway:
             return account.turn.relay()
         return Relay(account.request.model, show_usage=account.request.wants_usage)
 
-    def _check(self, request: Request) -> None:
-        """Raise what stands in the way of any request, or of this one's key."""
+    async def _check(self, request: Request) -> None:
+        """Raise what stands in the way of any request, or of this one's key; choose its model if it names an alias."""
         self.ledger.check()
         if self.memory is not None and not request.admitted:
             self.memory.check()
+        if request.model in self.aliases and self.classification is not None:
+            await self.classification.choose(request, self)
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
 
@@ -206,7 +212,7 @@ class Gateway:
     async def _kept(self, account: Account) -> Kept | None:
         """The kept answer to a request, which counts as one; ``None`` if it is to be made, and perhaps kept then."""
         request = account.request
-        self._check(request)
+        await self._check(request)
         self.limiter.refuse_known(request)
         assert self.cache is not None
         account.turn = await self.cache.turn(request)
@@ -218,10 +224,12 @@ class Gateway:
 
     async def _candidates(self, request: Request) -> Sequence[Deployment]:
         """Who may serve the request."""
-        self._check(request)
-        if request.worker is not None:
-            return (request.worker,)
-        return await self.registry.candidates(request.model, request.caller)
+        await self._check(request)
+        worker = request.worker
+        found = (worker,) if worker else await self.registry.candidates(request.model, request.caller)
+        if request.local and self.classification is not None:
+            return self.classification.only_local(found)
+        return found
 
     async def _answer(self, account: Account) -> bytes:
         """The whole answer of the first place that gives one."""

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from penstock.core.sse import DONE, frame
+from penstock.dialects._classified import classified_headers
 from penstock.dialects._limits import limit_headers
 from penstock.errors import PenstockError, RequestTooLarge, Restarting
 from penstock.schema.request import Request
@@ -98,8 +99,12 @@ class Exchange:
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the response's head, with the request id in it."""
         self.started = True
-        standing = self.request.standing if self.request is not None else None
-        told = [*headers, *(limit_headers(standing) if standing else ()), (b"x-request-id", self.request_id.encode())]
+        told = [*headers, (b"x-request-id", self.request_id.encode())]
+        if self.request is not None:
+            if self.request.standing:
+                told += limit_headers(self.request.standing)
+            if self.request.classified:
+                told += classified_headers(self.request.classified)
         await self._send({"type": "http.response.start", "status": status, "headers": told})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:

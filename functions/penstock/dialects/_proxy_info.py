@@ -107,6 +107,8 @@ def _spliced(document: bytes, request: Request, began: float) -> bytes:
     attempts = b',"attempts":' + to_json([a.told() for a in request.attempts]) if request.attempts else b""
     if request.cache == HIT:
         attempts = b',"cached":true'
+    if request.classified is not None:
+        attempts += b',"classification":' + to_json(request.classified.told())
     seconds = asyncio.get_running_loop().time() - began
     return document[: document.rindex(b"}")] + _MEMBER % (
         to_json(request.provider),

@@ -153,6 +153,8 @@ async def _usual_model(house: House, caller: Caller) -> str:
                 "There is no model here that could take a task: start an engine, or configure a provider."
             )
         return first
+    if named in house.gateway.aliases:
+        return named
     try:
         await house.registry.candidates(named, caller)
     except ModelNotFound:

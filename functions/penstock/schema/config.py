@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
+from penstock.schema.classification_section import ClassificationSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.template_section import TemplateSection
@@ -328,6 +329,7 @@ class Document:
     files: FileSection = FileSection()
     batches: BatchSection = BatchSection()
     webhooks: WebhookSection = field(default_factory=WebhookSection)
+    classification: ClassificationSection = field(default_factory=ClassificationSection)
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     caching: CachingSection | None = None

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.schema.decision import Decision
 from penstock.schema.freshness import Freshness
 from penstock.schema.key import Caller
 from penstock.schema.limit import Standing
@@ -53,6 +54,8 @@ class Request:
 
     Where there is a cache of answers, ``freshness`` is what the request says of it; ``cache`` says afterwards whether
     it was served from there, with an answer of what ``age``.
+    One that named an alias is ``classified``: from then on it is for the model that was chosen. A ``local`` one goes to
+    local places alone. A job's has ``chosen`` one already.
     """
 
     id: str
@@ -84,6 +87,9 @@ class Request:
     freshness: Freshness | None = None
     cache: str = ""
     age: float = 0.0
+    classified: Decision | None = None
+    local: bool = False
+    chosen: str = ""
 
     @property
     def wants_usage(self) -> bool:

@@ -73,7 +73,7 @@ class InPlace:
         """
         job, seen = await self._submissions.draft(request, key)
         await self._gateway.admit(request)
-        job = await self._submissions.keep(self._mine(job), seen)
+        job = await self._submissions.keep(replace(self._mine(job), model=request.model), seen)
         self._run(job, self._runner.serve(job, request, see, told))
         return job
 

@@ -209,7 +209,8 @@ class JobRunner:
 
     async def refused(self, job: Job, error: PenstockError) -> None:
         """See to it that a job comes again whose try was not admitted or has failed, or that it ends."""
-        if isinstance(error, ModelFull | JobsOnly):
+        by_alias = job.model in self._gateway.aliases  # a line of a batch: workers ask for jobs of a model's own name
+        if isinstance(error, ModelFull) or (isinstance(error, JobsOnly) and not by_alias):
             await self.park(job)
         elif isinstance(error, RateLimited):
             await self.give_back(job, error.retry_after or BACKOFF)
@@ -284,6 +285,7 @@ class JobRunner:
             admitted=True,
             keep=partial(self._keep, job, recording) if recording else None,
             tell=recording.say if recording and job.streamed else None,
+            chosen="" if model == job.model else job.model,
         )
 
     async def _keep(self, job: Job, recording: Recording, answer: bytes) -> bool:

@@ -91,8 +91,8 @@ class Submissions:
         """
         try:
             job, seen = await self.draft(request, key)
-            job = replace(job, parked=await self._gateway.admit(request))
-            job = await self.keep(job, seen)
+            parked = await self._gateway.admit(request)
+            job = await self.keep(replace(job, model=request.model, parked=parked), seen)
         except Repeated as repeat:
             return await self._bulk.answered(repeat.job)
         if job.parked:

@@ -74,7 +74,7 @@ class Limiter:
         self._undoing: dict[tuple[str, str], tuple[asyncio.TimerHandle, Hold]] = {}
 
     def terms(self, request: Request) -> list[Terms]:
-        """What holds for a request: of the house, its model, its key, its owner and its address."""
+        """What holds for a request: of the house, its model and alias, its key, its owner, its address."""
         endpoint, caller = request.endpoint, request.caller
         if endpoint not in self._shared:
             self._shared[endpoint] = self.plan.shared(endpoint)
@@ -85,6 +85,8 @@ class Limiter:
             known = self._callers[caller.key_id] = (caller, self.plan.of_caller(caller))
         shared, model = self._shared[endpoint], self._models.get(request.model)
         found = [terms for terms in (shared, model, *known[1], self._of_address(request.address)) if terms is not None]
+        if request.classified is not None and (alias := self._models.get(request.classified.alias)):
+            found.append(alias)
         if request.admitted:
             return [rest for terms in found if (rest := terms.of_the_rest())]
         return found

@@ -1,0 +1,1 @@
+"""Who tells to which tier a prompt belongs, a file each, exporting ``connect(alias)``."""
