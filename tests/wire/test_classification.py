@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.wire import gateway as gateways
+from tests.wire.classified import EASY, HARD, SAID, SECRET, TIERS, Serve, asked, choosing
 from tests.wire.gateway import Gateway, eventually
-from tests.wire.upstream import HELLO, Call, Upstream, answering, completion, streaming
-
-EASY = "hey, how's it going?"
-HARD = "Prove step by step that there are infinitely many primes congruent to 3 modulo 4."
-SECRET = "Translate to French: my card is 4539 1488 0343 6467"
-TIERS = {"small": ["little"], "large": ["big"]}
-SAID = answering(completion())
-Serve = Callable[..., AbstractAsyncContextManager[Gateway]]
-
-
-def asked(prompt: str) -> dict[str, Any]:
-    return {"model": "auto", "messages": [{"role": "user", "content": prompt}]}
+from tests.wire.upstream import HELLO, Upstream, answering, streaming
 
 
 @pytest.fixture
 def serve(tmp_path: Path, upstream: Upstream, second: Upstream) -> Serve:
-    """A gateway whose ``near`` provider is local and whose ``far`` one is not; both have both models."""
-
-    @asynccontextmanager
-    async def serving(section: Any = None, limits: Any = gateways.UNLIMITED, **alias: Any) -> AsyncIterator[Gateway]:
-        models = ["little", "big", "judge", "vectors"]
-        providers = [
-            {"name": "far", "type": "openai", "base_url": second.url, "models": models},
-            {"name": "near", "type": "openai", "base_url": upstream.url, "models": models, "priority": 2},
-        ]
-        told = {"local": ["near"], "aliases": {"auto": {"tiers": TIERS, **alias}}, **(section or {})}
-        sections = {"classification": told}
-        async with gateways.serve(tmp_path, *providers, sections=sections, limits=limits, proxy_info=True) as gateway:
-            yield gateway
-
-    return serving
+    return choosing(tmp_path, upstream, second)
 
 
 async def test_an_easy_prompt_goes_to_the_small_model_and_a_hard_one_to_the_large(
@@ -183,113 +155,6 @@ async def test_a_repeat_under_an_idempotency_key_gets_the_first_ones_answer(serv
     assert len(second.calls) == 1
 
 
-def judging(verdict: Any) -> Callable[[Call], Any]:
-    """An upstream whose judge says something, and whose other models answer."""
-
-    async def script(call: Call) -> None:
-        call.answer(completion(verdict if call.json["model"] == "judge" else "Hello"))
-
-    return script
-
-
-@pytest.mark.parametrize("verdict", ['{"tier": "large"}', "large", "Large."])
-async def test_a_judge_is_asked_for_one_tier_and_what_it_costs_is_the_callers(
-    serve: Serve, second: Upstream, verdict: str
-) -> None:
-    async with serve(classifier="judge", judge={"model": "judge"}) as gateway:
-        second.script = judging(verdict)
-        answer = await gateway.plain(**asked(EASY))
-        kept = await gateway.outcomes(2)
-    assert answer.json["model"] == "big"
-    assert [outcome.model for outcome in kept] == ["big", "judge"]
-    assert kept[1].request_id == f"{kept[0].request_id}.judge"
-    assert kept[0].key_id == kept[1].key_id
-    asked_for = second.calls[0].json
-    assert asked_for["response_format"]["json_schema"]["schema"]["properties"]["tier"]["enum"] == ["small", "large"]
-    assert asked_for["temperature"] == 0
-
-
-async def test_a_sensitive_prompt_is_shown_to_local_judges_alone(
-    serve: Serve, upstream: Upstream, second: Upstream
-) -> None:
-    async with serve(classifier="judge", judge={"model": "judge"}) as gateway:
-        upstream.script = judging("small")
-        assert (await gateway.plain(**asked(SECRET))).status == 200
-    assert len(upstream.calls) == 2
-    assert not second.calls
-
-
-@pytest.mark.parametrize("verdict", ["I cannot tell", "small or large", ""])
-async def test_a_judge_that_names_no_tier_or_two_has_failed(serve: Serve, second: Upstream, verdict: str) -> None:
-    async with serve(classifier="judge", judge={"model": "judge"}) as gateway:
-        second.script = judging(verdict)
-        answer = await gateway.plain(**asked(EASY))
-    assert (answer.status, answer.error["code"]) == (503, "classifier_error")
-
-
-async def test_a_classifier_that_fails_takes_the_default_where_there_is_one(serve: Serve, second: Upstream) -> None:
-    async with serve(classifier="judge", judge={"model": "judge"}, default="large") as gateway:
-        second.script = judging("no idea")
-        answer = await gateway.plain(**asked(EASY))
-        counted = await gateway.client.get("/metrics")
-    assert answer.json["model"] == "big"
-    assert answer.json["_proxy_info"]["classification"]["failed"] == "classifier_error"
-    assert 'penstock_classifier_failures_total{alias="auto",classifier="judge",result="default"}' in counted.text
-
-
-async def test_a_judge_that_is_too_slow_has_failed_in_time(serve: Serve, upstream: Upstream, second: Upstream) -> None:
-    async def silent(call: Call) -> None:
-        if call.json["model"] == "judge":
-            await call.gone.wait()
-        else:
-            call.answer(completion())
-
-    async with serve(classifier="judge", judge={"model": "judge", "timeout": 0.2}, default="small") as gateway:
-        upstream.script = second.script = silent
-        began = asyncio.get_running_loop().time()
-        answer = await gateway.plain(**asked(EASY))
-        assert asyncio.get_running_loop().time() - began < 5
-    assert answer.json["model"] == "little"
-
-
-async def test_a_judge_counts_as_a_request_of_its_caller(serve: Serve, second: Upstream) -> None:
-    limits = {"gateway": {}, "endpoint": {}, "address": {}, "key": {"requests_per_minute": 1, "burst": 1}}
-    async with serve(classifier="judge", judge={"model": "judge"}, default="large", limits=limits) as gateway:
-        second.script = judging("small")
-        answer = await gateway.plain(**asked(EASY))
-    assert answer.status == 429
-    assert len(second.calls) == 1
-
-
-def embedding(vectors: dict[str, list[float]]) -> Callable[[Call], Any]:
-    """An upstream whose vectors are told by a word of each text."""
-
-    async def script(call: Call) -> None:
-        if "input" not in call.json:
-            call.answer(completion())
-            return
-        found = [next(v for word, v in vectors.items() if word in text) for text in call.json["input"]]
-        rows = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(found)]
-        call.answer({"object": "list", "data": rows, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
-
-    return script
-
-
-async def test_examples_send_a_prompt_where_its_nearest_ones_are_and_are_embedded_once(
-    serve: Serve, second: Upstream
-) -> None:
-    examples = {"model": "vectors", "prompts": {"small": ["weather today"], "large": ["prove it"]}, "nearest": 1}
-    async with serve(classifier="examples", examples=examples) as gateway:
-        second.script = embedding({"weather": [1.0, 0.1], "prove": [0.0, 1.0], "sunny": [0.9, 0.2]})
-        answers = await asyncio.gather(
-            gateway.plain(**asked("is it sunny?")), gateway.plain(**asked("prove the lemma"))
-        )
-        kept = await gateway.outcomes(5)
-    assert [answer.json["model"] for answer in answers] == ["little", "big"]
-    assert sum(len(call.json.get("input", ())) == 2 for call in second.calls) == 1
-    assert sorted(outcome.key_id == "classification" for outcome in kept) == [False] * 4 + [True]
-
-
 async def test_a_prompt_may_be_explained_without_calling_a_model(serve: Serve, second: Upstream) -> None:
     async with serve() as gateway:
         told = await gateway.client.post("/v1/classify", json=asked(SECRET))
@@ -300,16 +165,6 @@ async def test_a_prompt_may_be_explained_without_calling_a_model(serve: Serve, s
     assert short.json()["model"] == "big"
     assert {"feature": "proof", "points": 0.45} in short.json()["reasons"]
     assert not second.calls
-
-
-async def test_explaining_a_judge_asks_it_only_if_that_is_wanted(serve: Serve, second: Upstream) -> None:
-    async with serve(classifier="judge", judge={"model": "judge"}) as gateway:
-        second.script = judging("large")
-        unasked = await gateway.client.post("/v1/classify", json=asked(EASY))
-        assert not second.calls
-        told = await gateway.client.post("/v1/classify", json={**asked(EASY), "ask": True})
-    assert (unasked.status_code, unasked.json()["error"]["code"]) == (503, "classifier_error")
-    assert told.json()["tier"] == "large"
 
 
 async def test_without_aliases_there_is_nothing_to_explain_and_auto_is_no_model(gateway: Gateway) -> None:
