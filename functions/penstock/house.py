@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from penstock.core.batches.accepting import Batches
 from penstock.core.cache.caches import Caches
@@ -34,6 +36,9 @@ from penstock.core.vitals import Vitals
 from penstock.core.webhooks.desk import WebhookDesk
 from penstock.outbound import HttpClient
 from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.tracing import Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class House:
     memory: MemoryGuard | None
     vitals: Vitals
     templates: Templates | None
+    spans: Spans | None
     pool: Pool | None
     key_header: bytes
 
@@ -114,6 +120,8 @@ class House:
         if self.caches is not None:
             await self.caches.close()
         await self.ledger.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
         if self.pool is not None:
             await self.pool.close()
         await self.limiter.close()

@@ -92,6 +92,7 @@ def _json(outcome: Outcome) -> bytes:
             "cached_tokens": outcome.usage.cached_tokens,
             **({"marks": outcome.marks} if outcome.marks else {}),
             "cached": outcome.cached,
+            **({"trace_id": outcome.trace.trace_id} if outcome.trace else {}),
             "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
         }
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from penstock import plugs, telemetry
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.classification import build_classification
-from penstock.bootstrap.metrics import build_tell, build_vitals
+from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
 from penstock.core.batches.accepting import Batches
@@ -58,6 +59,9 @@ from penstock.schema.config import Document
 from penstock.schema.model import Deployment
 from penstock.settings import Settings
 
+if TYPE_CHECKING:
+    from penstock.tracing import Spans
+
 EAGER = ("", "job_runner")
 
 
@@ -68,8 +72,8 @@ def build(settings: Settings) -> House:
     client = HttpClient()
     store = build_store(settings, client)
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
-    caches = build_caches(settings, store)
-    gateway = _gateway(settings, store, client, fleet, caches)
+    caches, spans = build_caches(settings, store), build_spans(settings)
+    gateway = _gateway(settings, store, client, fleet, caches, spans=spans)
     queue, objects = build_queue(settings, client), build_objects(settings, client)
     bulk, files = Bulk(objects, room_of(settings)), Shelf(store, objects, document.files)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
@@ -106,6 +110,7 @@ def build(settings: Settings) -> House:
         memory=gateway.memory,
         vitals=build_vitals(settings, store),
         templates=build_templates(settings),
+        spans=spans,
         pool=Pool(settings.metrics_folder) if settings.metrics_folder else None,
         key_header=document.auth.api_key_header.lower().encode(),
     )
@@ -130,12 +135,14 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
     )
 
 
-def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet, caches: Caches | None) -> Gateway:
+def _gateway(
+    settings: Settings, store: Store, client: HttpClient, fleet: Fleet, caches: Caches | None, *, spans: Spans | None
+) -> Gateway:
     document = settings.document
     configured, sources, spare = deployments(settings)
     connect = with_chaos(_connector(client), document.chaos_engineering)
     registry = ModelRegistry(store, configured, sources, connect, spare=spare, fleet=fleet)
-    ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(settings))
+    ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(spans))
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
     return Gateway(
         *(registry, _router(document, store), ledger, limiter, Catalog(document.prices)),
@@ -146,6 +153,7 @@ def _gateway(settings: Settings, store: Store, client: HttpClient, fleet: Fleet,
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
         classification=build_classification(settings, registry),
+        tracer=build_tracer(settings),
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from penstock import telemetry
+from penstock import __version__, telemetry
 from penstock.core.counted import count
 from penstock.core.ports import Store
+from penstock.core.tracer import Tracer
 from penstock.core.vitals import Vitals
 from penstock.hardware import machine
 from penstock.schema.outcome import Outcome
-from penstock.settings import Settings
+from penstock.settings import Settings, fault
+
+if TYPE_CHECKING:
+    from penstock.tracing import Spans
 
 Tell = Callable[[Sequence[Outcome]], None]
 
@@ -21,9 +26,31 @@ def build_vitals(settings: Settings, store: Store) -> Vitals:
     return Vitals(store, providers, machine)
 
 
-def build_tell(settings: Settings) -> Tell:
-    """Who is told of outcomes: counters and log."""
+def build_spans(settings: Settings) -> Spans | None:
+    """Who sends spans, where somebody takes them. Raises ``SettingsError`` where what that needs is not installed."""
+    section = settings.document.telemetry
+    if not section.endpoints:
+        return None
+    from penstock.tracing import Spans  # noqa: PLC0415 - only who sends spans needs it
+
+    try:
+        return Spans(section, __version__, at_once=bool(settings.door))
+    except ImportError:
+        message = "needs OpenTelemetry, which is not installed: pip install 'penstock[telemetry]'"
+        raise fault(settings.config_path, ["telemetry", "enabled"], message) from None
+
+
+def build_tracer(settings: Settings) -> Tracer | None:
+    """Who gives requests their places in traces, where that is wanted."""
+    section = settings.document.telemetry
+    return Tracer(section.sampling.probability) if section.enabled else None
+
+
+def build_tell(spans: Spans | None) -> Tell:
+    """Who is told of outcomes: counters, log and spans."""
     listeners: list[Tell] = [count, telemetry.tell]
+    if spans is not None:
+        listeners.append(spans.tell)
 
     def tell(batch: Sequence[Outcome]) -> None:
         for listener in listeners:

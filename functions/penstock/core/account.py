@@ -106,6 +106,8 @@ class Account:
         self.deployment, request.deployment, request.provider = deployment, deployment.id, deployment.provider
         self.reported = self.relay = None
         self.call = call_to(deployment, request, self.need.prompt)
+        if request.trace is not None:
+            self.call.trace = request.trace.headers(len(self.failures) + 1)
         return self.call
 
     def failed(self, place: Place, error: UpstreamError, seconds: float) -> None:
@@ -168,6 +170,7 @@ class Account:
             usage_reported=self.reported is not None,
             cost_nanos=self._taken.nanos,
             failures=tuple(self.failures),
+            trace=request.trace,
             marks=tuple(f"chaos:{fault}" for fault in request.injected),
         )
 

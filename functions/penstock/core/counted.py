@@ -71,6 +71,8 @@ def _count(outcome: Outcome) -> None:
     model, provider, usage = outcome.model, provider_of(deployment), outcome.usage
     REQUESTS.add(outcome.endpoint, model, outcome.ended, str(outcome.status))
     DURATION.see(provider, model, value=outcome.duration)
+    if outcome.cached:
+        return
     if outcome.ttft is not None:
         FIRST_TOKEN.see(provider, model, value=outcome.ttft)
     TOKENS.add(provider, model, "input", n=usage.prompt_tokens)

@@ -22,6 +22,7 @@ from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
 from penstock.core.routing.warming import Start, Warming
 from penstock.core.streams import Relay, read_usage
+from penstock.core.tracer import Tracer
 from penstock.errors import (
     BudgetExceeded,
     JobsOnly,
@@ -64,6 +65,7 @@ class Gateway:
         attempts: int = 3,
         cap: int = 4096,
         classification: Classification | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.registry = registry
         self.router = router
@@ -78,6 +80,7 @@ class Gateway:
         self._cap = cap
         self.classification = classification
         self.aliases = classification.aliases if classification else {}
+        self.tracer = tracer
 
     async def complete(self, request: Request, answers: Connection | None = None) -> bytes:
         """A whole answer, as JSON under the public model's name.
@@ -186,6 +189,8 @@ class Gateway:
             await self.router.board.close()
 
     def _account(self, request: Request) -> Account:
+        if self.tracer is not None and request.trace is None:
+            request.trace = self.tracer.begin()
         return Account(request, self.ledger, self.limiter, self.prices)
 
     def _relay(self, account: Account) -> Relay:

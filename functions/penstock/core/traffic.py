@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from penstock.schema.outcome import FAILED, REFUSED, Failure
+from penstock.schema.outcome import CACHE, FAILED, REFUSED, Failure
 from penstock.schema.traffic import Stretch, Traffic
+
+NOBODY = ("", CACHE)
+"""In the place of the deployment where no provider was called."""
 
 
 def provider_of(deployment: str) -> str:
@@ -47,7 +50,7 @@ class Tally:
             there.refused += requests * (failure.code == REFUSED)
             there.seconds += requests * failure.seconds
             lost += requests * failure.seconds
-        if not deployment:
+        if deployment in NOBODY:
             return
         there = self._stretch(deployment, model)
         there.prompt_tokens += counts.prompt_tokens

@@ -58,6 +58,8 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             address=caller_address(exchange),
             size=exchange.size,
         )
+        if house.gateway.tracer is not None:
+            request.trace = house.gateway.tracer.begin(exchange.header(b"traceparent"), exchange.header(b"tracestate"))
         said, key = _wishes(exchange)
         wish = wish_of(said)
         if wish is not None or (house.gateway.defers and not request.stream and await house.gateway.sleeps(request)):

@@ -101,7 +101,14 @@ class HttpClient:
         return await self.send(target, body, deadline=deadline, connect_timeout=connect_timeout)
 
     async def send(
-        self, target: Target, body: bytes, *, request_id: str = "", deadline: float, connect_timeout: float = 5.0
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        request_id: str = "",
+        trace: Headers = (),
+        deadline: float,
+        connect_timeout: float = 5.0,
     ) -> Response:
         """Send a request and wait for the head of its answer.
 
@@ -109,6 +116,8 @@ class HttpClient:
         Raises ``UpstreamUnavailable`` (no connection), ``UpstreamTimeout`` and ``UpstreamProtocolError``.
         """
         named = f"\r\nx-request-id: {request_id}" if request_id else ""
+        if trace:
+            named += "".join(f"\r\n{name}: {value}" for name, value in trace)
         last = f"{named}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
         data = b"".join((target.head, last, body))
         socket = self._take(target.origin)

@@ -74,6 +74,7 @@ class Line:
             await self._target("POST", path, data, deadline),
             data,
             request_id=call.request_id,
+            trace=call.trace,
             deadline=deadline,
             connect_timeout=self.deployment.connect_timeout,
         )

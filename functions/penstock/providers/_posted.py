@@ -9,7 +9,7 @@ from typing import Any
 from penstock import plugs
 from penstock.core.ports import Call, Connection, Posted
 from penstock.errors import UpstreamTimeout, UpstreamUnavailable
-from penstock.outbound import HttpClient, Response, Target
+from penstock.outbound import Headers, HttpClient, Response, Target
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.schema.model import Deployment
 from penstock.schema.request import CHAT
@@ -56,7 +56,14 @@ class _Mailbox(HttpClient):
         self._place = place
 
     async def send(
-        self, target: Target, body: bytes, *, request_id: str = "", deadline: float, connect_timeout: float = 5.0
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        request_id: str = "",
+        trace: Headers = (),
+        deadline: float,
+        connect_timeout: float = 5.0,
     ) -> Response:
         """The answer, or what became of it."""
         if not body:

@@ -17,6 +17,7 @@ from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.classification_section import ClassificationSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
+from penstock.schema.telemetry_section import TelemetrySection
 from penstock.schema.template_section import TemplateSection
 from penstock.schema.webhook_section import WebhookSection
 
@@ -334,6 +335,7 @@ class Document:
     budgets: BudgetSection = field(default_factory=BudgetSection)
     caching: CachingSection | None = None
     memory: MemorySection | None = None
+    telemetry: TelemetrySection = field(default_factory=TelemetrySection)
     prices: list[PriceRow] = field(default_factory=list)
     templates: TemplateSection | None = None
     chaos_engineering: ChaosSection = field(default_factory=ChaosSection)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.schema.trace import Trace
+
 OK = "ok"
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -52,7 +54,7 @@ class Outcome:
 
     ``deployment`` is the last one tried, or ``CACHE``; ``failures`` are the attempts that failed, in order.
     ``cost_nanos`` is in nano-dollars (``schema/price``), and ``None`` where no price is known. ``marks`` are lines that
-    say what was done to it that is not done to all.
+    say what was done to it that is not done to all. Its ``trace`` is not kept.
     """
 
     request_id: str
@@ -74,6 +76,7 @@ class Outcome:
     cost_nanos: int | None = None
     failures: tuple[Failure, ...] = ()
     marks: tuple[str, ...] = ()
+    trace: Trace | None = None
 
     @property
     def cached(self) -> bool:

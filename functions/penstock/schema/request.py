@@ -11,6 +11,7 @@ from penstock.schema.freshness import Freshness
 from penstock.schema.key import Caller
 from penstock.schema.limit import Standing
 from penstock.schema.model import Deployment
+from penstock.schema.trace import Trace
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -49,6 +50,8 @@ class Request:
     that is ``abandoned`` leaves its hold to whoever runs the same ``id`` again; ``reservations`` counts those made. One
     that becomes a job where it is served has ``accepted``, which writes the job: awaited before anybody is called.
 
+    Where traces are kept, it has its place in one: ``trace``.
+
     A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers. ``injected`` are
     faults that were put into its calls on purpose.
 
@@ -83,6 +86,7 @@ class Request:
     reservations: int = 0
     worker: Deployment | None = None
     worked: float = 0.0
+    trace: Trace | None = None
     injected: list[str] = field(default_factory=list)
     freshness: Freshness | None = None
     cache: str = ""

@@ -16,7 +16,8 @@ class Call:
     ``deadline`` is on the event loop's clock, in seconds. ``cap`` bounds the tokens of an answer that names no bound of
     its own; ``prompt`` is no fewer tokens than the prompt has, where that is known. The provider lists in ``dropped``
     the fields it left out, and counts in ``payloads`` what it received of a stream, also of one that it folds;
-    ``streamed`` says that it asked for one. ``key_id`` is whose it is; ``injected`` lists faults that chaos brings.
+    ``streamed`` says that it asked for one. ``trace`` are headers that tell of the trace that the call is a part of.
+    ``key_id`` is whose it is; ``injected`` lists faults that chaos brings.
     """
 
     endpoint: str
@@ -28,6 +29,7 @@ class Call:
     dropped: tuple[str, ...] = ()
     payloads: int = 0
     streamed: bool = False
+    trace: tuple[tuple[str, str], ...] = ()
     key_id: str = ""
     injected: list[str] = field(default_factory=list)
 
