@@ -23,6 +23,7 @@ from penstock.dialects._templates import fill_template
 from penstock.errors import BudgetExceeded, NotCached, PenstockError
 from penstock.schema.checked import check
 from penstock.schema.request import CHAT, EMBEDDINGS, Request
+from penstock.schema.trace import Trace
 from penstock.schema.wire_error import error_document
 
 _WISHES = (b"prefer", b"idempotency-key")
@@ -57,9 +58,8 @@ def inference(endpoint: str, body: type[BaseModel], name: str) -> Handler:
             deadline=began + bounds.timeout,
             address=caller_address(exchange),
             size=exchange.size,
+            trace=_trace(exchange),
         )
-        if house.gateway.tracer is not None:
-            request.trace = house.gateway.tracer.begin(exchange.header(b"traceparent"), exchange.header(b"tracestate"))
         said, key = _wishes(exchange)
         wish = wish_of(said)
         if wish is not None or (house.gateway.defers and not request.stream and await house.gateway.sleeps(request)):
@@ -101,6 +101,14 @@ async def _document(exchange: Exchange, endpoint: str, body: type[BaseModel]) ->
         await fill_template(exchange, document)
     check(document, body)
     return document
+
+
+def _trace(exchange: Exchange) -> Trace | None:
+    """The request's place in the trace of its caller, where traces are kept."""
+    tracer = exchange.house.gateway.tracer
+    if tracer is None:
+        return None
+    return tracer.begin(exchange.header(b"traceparent"), exchange.header(b"tracestate"))
 
 
 def _wishes(exchange: Exchange) -> tuple[dict[str, str], str | None]:
