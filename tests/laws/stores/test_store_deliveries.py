@@ -11,6 +11,7 @@ from penstock.schema.webhook import DELIVERED, FAILED, WAITING, DueDelivery, Sen
 from tests.laws.stores.records import LATER, NOW, a_delivery
 
 LEASE = 30.0
+ENDS = [(DELIVERED, None), (FAILED, None), (WAITING, NOW + 300)]
 
 
 async def test_a_delivery_is_kept_once(store: Store) -> None:
@@ -40,7 +41,7 @@ async def test_what_is_not_due_is_not_claimed(store: Store) -> None:
     assert await store.find_delivery("dlv_nobody") is None
 
 
-@pytest.mark.parametrize(("status", "due_at"), [(DELIVERED, None), (FAILED, None), (WAITING, NOW + 300)])
+@pytest.mark.parametrize(("status", "due_at"), ENDS, ids=[status for status, _ in ENDS])
 async def test_its_sender_writes_what_became_of_it(store: Store, status: str, due_at: float | None) -> None:
     delivery = a_delivery()
     await store.create_delivery(delivery)
@@ -85,7 +86,7 @@ async def test_a_delivery_is_postponed_by_one_of_all_who_saw_it(store: Store) ->
     assert not await store.postpone_delivery("dlv_nobody", seen=NOW, due_at=NOW)
 
 
-@pytest.mark.parametrize(("status", "due_at"), [(DELIVERED, None), (FAILED, None), (WAITING, NOW + 300)])
+@pytest.mark.parametrize(("status", "due_at"), ENDS, ids=[status for status, _ in ENDS])
 async def test_a_delivery_that_nobody_is_at_is_begun_anew(store: Store, status: str, due_at: float | None) -> None:
     delivery = a_delivery(status=status, due_at=due_at, tries=7, log=(Sending(NOW, 500, 1.0, "no"),))
     await store.create_delivery(delivery)
