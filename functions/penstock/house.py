@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.core.alerts.desk import AlertDesk
 from penstock.core.batches.accepting import Batches
 from penstock.core.cache.caches import Caches
 from penstock.core.files.shelf import Shelf
@@ -75,6 +76,7 @@ class House:
     caches: Caches | None
     memory: MemoryGuard | None
     vitals: Vitals
+    alerts: AlertDesk
     templates: Templates | None
     spans: Spans | None
     pool: Pool | None
@@ -96,6 +98,7 @@ class House:
         self.usher.start()
         self.consumer.start()
         self.webhooks.courier.start()
+        self.alerts.start()
         self.reaper.start()
         if self.settings.document.health_check.enabled:
             self.prober.start()
@@ -112,6 +115,7 @@ class House:
         await self.sweeper.close()
         await self.usher.close()
         await self.webhooks.close()
+        await self.alerts.close()
         await self.prober.close()
         await self.reaper.close()
         await self.gateway.close()

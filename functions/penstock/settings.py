@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.errors import SettingsError
+from penstock.schema.alert_section import ChannelSection
 from penstock.schema.config import Document
 from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
@@ -90,7 +91,8 @@ def load(
         document=document,
         keys=_keys(document, environ),
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}
-        | _named(document, environ, path),
+        | _named(document, environ, path)
+        | _of_channels(document.alerts.channels, environ, path),
         fleet_secret=_fleet_secret(environ),
         cache_url=Secret(cache) if (cache := environ.get("PENSTOCK_CACHE_URL")) else None,
     )
@@ -226,6 +228,26 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
         if not environ.get(name):
             raise fault(path, ["workers", "api_key_env"], f"the environment variable {name} is not set")
         found[name] = Secret(environ[name])
+    return found
+
+
+def _of_channels(channels: ChannelSection, environ: Mapping[str, str], path: str) -> dict[str, Secret]:
+    """The secrets that channels of alerts name; a variable that is not set is an error."""
+    email, webhook = channels.email, channels.webhook
+    places: list[tuple[list[int | str], Any]] = [
+        (["email", "password_env"], email and email.password_env),
+        (["webhook", "url_env"], webhook and webhook.url_env),
+    ]
+    for name, other in channels.others.items():
+        places += [
+            (["others", name, "options", key], other.options[key]) for key in other.options if key[-4:] == "_env"
+        ]
+    found = {}
+    for keys, name in places:
+        if name and not environ.get(name):
+            raise fault(path, ["alerts", "channels", *keys], f"the environment variable {name} is not set")
+        if name:
+            found[str(name)] = Secret(environ[name])
     return found
 
 

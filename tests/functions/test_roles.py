@@ -29,7 +29,7 @@ from penstock.schema.meter import Claim
 from penstock.schema.request import CHAT
 from penstock.schema.secret import Secret
 from penstock.schema.webhook import Webhook, Webhooks
-from tests.functions import adapter, doors, dynamodb, runtime_api, template
+from tests.functions import adapter, doors, dynamodb, runtime_api, template, watching
 
 LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:BatchWriteItem")}
 """When outcomes had to wait for the store, they are written together."""
@@ -113,6 +113,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         work(door)
         pull(door)
         have_webhooks(door)
+        watching.administer(door, wire.state_url)
         submit_and_cancel(door)
         keep_a_file(door)
     rarely = LARGE_DOCUMENTS | TOKENS_OF_JOBS
@@ -163,10 +164,13 @@ def test_housekeeper(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path:
     asyncio.run(accept(wire.state_url, "job-0002", due_at=1.0))
     asyncio.run(accept(wire.state_url, "job-untold", notify=True, ended=True))
     asyncio.run(hand_in(wire, seconds=-1.0))
+    asyncio.run(watching.leave_rules(wire.state_url))
     wire.seen.clear()
     with runtime_api.serve() as api, doors.buffered("Housekeeper", api, on_dynamodb, tmp_path / "log") as door:
         done = door.call(doors.event("housekeeper_schedule"))
     assert (done["models"], done["holds_ended"], done["jobs_resent"], done["files_removed"]) == (1, 1, 1, 1)
+    assert done["rules_looked_at"] >= 1
+    assert done["alerts_told"] == 1
     assert done["deliveries_tried"] >= 1, "other functions may have left some"
     assert_fits("Housekeeper", wire, DISCOVERY, WORD_OF_PLACES, REPEATED_WRITES)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock import plugs, telemetry
+from penstock.bootstrap.alerts import build_alerts
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
@@ -108,7 +109,8 @@ def build(settings: Settings) -> House:
         webhooks=webhooks,
         caches=caches,
         memory=gateway.memory,
-        vitals=build_vitals(settings, store),
+        vitals=(vitals := build_vitals(settings, store)),
+        alerts=build_alerts(settings, store, client, vitals, gateway.router),
         templates=build_templates(settings),
         spans=spans,
         pool=Pool(settings.metrics_folder) if settings.metrics_folder else None,
@@ -132,6 +134,7 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
         prober=house.prober,
         sweeper=house.sweeper,
         courier=house.webhooks.courier,
+        watchman=house.alerts.watchman if house.alerts.enabled else None,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+from penstock.core.alerts.watchman import Round, Watchman
 from penstock.core.health import Prober
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.usher import Usher
@@ -29,6 +31,7 @@ class Housekeeper:
         prober: Prober,
         sweeper: Sweeper,
         courier: Courier,
+        watchman: Watchman | None = None,
     ) -> None:
         self._store = store
         self._reaper = reaper
@@ -37,9 +40,11 @@ class Housekeeper:
         self._prober = prober
         self._sweeper = sweeper
         self._courier = courier
+        self._watchman = watchman
 
     async def run(self) -> dict[str, int]:
-        """End lost holds, tell of jobs again, look at providers, forget what is old, send what webhooks wait for.
+        """End lost holds, tell of jobs again, look at providers, forget what is old, look at alerts' rules, send what
+        alerts' channels and webhooks wait for.
 
         Answers how many.
         """
@@ -49,7 +54,7 @@ class Housekeeper:
         looked = await self._prober.run()
         pruned = await self._store.prune_outcomes(time.time() - RETENTION)
         swept = await self._sweeper.turn()
-        tried = await self._courier.turn()  # the last: receivers may be slow
+        watched, tried = await asyncio.gather(self._watch(), self._courier.turn())  # the last: receivers may be slow
         return {
             "holds_ended": lost,
             "jobs_resent": resent,
@@ -60,4 +65,9 @@ class Housekeeper:
             "outcomes_pruned": pruned,
             "files_removed": swept,
             "deliveries_tried": tried,
+            "rules_looked_at": watched.looked,
+            "alerts_told": watched.told,
         }
+
+    async def _watch(self) -> Round:
+        return await self._watchman.run() if self._watchman is not None else Round(0, 0)

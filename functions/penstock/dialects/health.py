@@ -22,6 +22,7 @@ from penstock.house import House
 
 router = LazyRouter()
 
+NONE = {"active": 0, "critical": 0, "warning": 0}
 SCORES = {HEALTHY: 100.0, DEGRADED: 50.0, UNHEALTHY: 0.0}
 
 
@@ -29,18 +30,22 @@ SCORES = {HEALTHY: 100.0, DEGRADED: 50.0, UNHEALTHY: 0.0}
 async def health(house: Here, request: Request, response: Response) -> dict[str, Any]:
     """``healthy``; ``degraded`` while a provider is not; ``unhealthy``, with status 503, while the store is away."""
     began = time.perf_counter()
+    shows_all = house.settings.document.auth.mode == "none" or is_trusted(request.scope["penstock.exchange"])
+    alerts = NONE
     try:
         await house.store.ping()
         house.ledger.check()
         found = await by_provider(house)
         house.gateway.router.look()
+        alerts = await house.alerts.counts() if shows_all else NONE
     except StateError:
         response.status_code = 503
         found = None
     conditions = {name: condition(places) for name, places in (found or {}).items()}
     status = UNHEALTHY if found is None else DEGRADED if {*conditions.values()} - {HEALTHY} else HEALTHY
     shown: dict[str, Any] = {"status": status, "version": __version__}
-    if house.settings.document.auth.mode == "none" or is_trusted(request.scope["penstock.exchange"]):
+    if shows_all:
+        shown |= {"alerts": alerts}
         shown |= _details(house, found or {}, conditions)
         shown |= {"health_score": _score(status, conditions), "response_time": time.perf_counter() - began}
     return shown
@@ -77,5 +82,4 @@ def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, 
             "disabled": disabled,
         },
         "system": machine(),
-        "alerts": {"active": 0, "critical": 0, "warning": 0},
     }

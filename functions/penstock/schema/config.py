@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from penstock.schema.alert_section import AlertSection
 from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
@@ -331,6 +332,7 @@ class Document:
     batches: BatchSection = BatchSection()
     webhooks: WebhookSection = field(default_factory=WebhookSection)
     classification: ClassificationSection = field(default_factory=ClassificationSection)
+    alerts: AlertSection = field(default_factory=AlertSection)
     limits: LimitSection = field(default_factory=LimitSection)
     budgets: BudgetSection = field(default_factory=BudgetSection)
     caching: CachingSection | None = None

@@ -24,6 +24,8 @@ READS = (
     "find_delivery",
     "count_waiting",
     "due_deliveries",
+    "list_watches",
+    "find_watch",
 )
 """What changes nothing: to die before or after it is to die after the call before it."""
 

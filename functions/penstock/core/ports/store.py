@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from penstock.core.ports.alerts import AlertStore
 from penstock.core.ports.caching import CacheStore
 from penstock.core.ports.webhooks import WebhookStore
 from penstock.schema.act import Act
@@ -21,7 +22,7 @@ from penstock.schema.usage import UsageLine
 from penstock.schema.worker import Load, Worker
 
 
-class Store(CacheStore, WebhookStore, Protocol):
+class Store(AlertStore, CacheStore, WebhookStore, Protocol):
     """Durable state, shared by every process on the same address.
 
     Every operation is atomic and raises ``StateError`` when the store cannot answer. Time comes in as an argument, so

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from penstock.errors import SettingsError
 from penstock.stores.dynamodb import (
     acts,
+    alerts,
     batches,
     cached,
     chunks,
@@ -44,6 +45,7 @@ TABLES = {
     "files": files.TABLE,
     "batches": batches.TABLE,
     "cached": cached.TABLE,
+    "alerts": alerts.TABLE,
 }
 
 ROOM = 64 * 1024
@@ -68,6 +70,7 @@ class DynamoStore(
     files.Files,
     batches.Batches,
     cached.CachedValues,
+    alerts.Alerts,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

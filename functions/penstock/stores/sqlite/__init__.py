@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.stores.sqlite import (
     acts,
+    alerts,
     batches,
     cached,
     chunks,
@@ -45,6 +46,7 @@ class SqliteStore(
     files.Files,
     batches.Batches,
     cached.CachedValues,
+    alerts.Alerts,
 ):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
@@ -84,6 +86,7 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
         files,
         batches,
         cached,
+        alerts,
     )
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))
