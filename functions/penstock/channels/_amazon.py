@@ -18,7 +18,7 @@ SHOWN = 200
 CONNECT = 3.0
 
 
-class Service:
+class Amazon:
     """One service in a region, or at an ``endpoint`` of one's own."""
 
     def __init__(self, name: str, host: str, region: str, endpoint: str | None, client: HttpClient) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from email.message import EmailMessage
 
-from penstock.channels._amazon import Service
+from penstock.channels._amazon import Amazon
 from penstock.channels._tools import Tools
 from penstock.core.json import to_json
 from penstock.schema.alert_section import EmailSection
@@ -17,7 +17,7 @@ class SesMailer:
     def __init__(self, section: EmailSection, tools: Tools) -> None:
         self._section = section
         region = section.region or tools.region
-        self._service = Service("ses", "email", region, section.endpoint, tools.client)
+        self._service = Amazon("ses", "email", region, section.endpoint, tools.client)
 
     async def send(self, mail: EmailMessage, *, timeout: float) -> None:
         """Send a mail as it is. Raises ``UpstreamError``."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from penstock.channels._amazon import Service
+from penstock.channels._amazon import Amazon
 from penstock.channels._tools import Tools
 from penstock.core.alerts.words import subject, text
 from penstock.schema.alert import Message
@@ -22,7 +22,7 @@ LONGEST = 100
 class SnsChannel:
     """Publishes to one topic; a FIFO topic drops what comes twice within five minutes."""
 
-    def __init__(self, topic: str, service: Service) -> None:
+    def __init__(self, topic: str, service: Amazon) -> None:
         self._topic = topic
         self._service = service
 
@@ -52,4 +52,4 @@ class SnsChannel:
 
 def connect(section: SnsSection, tools: Tools) -> SnsChannel:
     """The channel of a topic, in the region that its name says."""
-    return SnsChannel(section.topic_arn, Service("sns", "sns", section.region, section.endpoint, tools.client))
+    return SnsChannel(section.topic_arn, Amazon("sns", "sns", section.region, section.endpoint, tools.client))
