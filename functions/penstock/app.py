@@ -46,8 +46,12 @@ log = logging.getLogger("penstock.app")
 UNGUARDED = frozenset({"/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 """The routes that never need a key."""
 
+UNFORESEEN = "An internal error occurred; the log tells more."
 
-HOT = ("openai_chat", "openai_completions", "openai_embeddings", "penstock_jobs", "tasks")
+HOT = (
+    *("infinilm", "openai_chat", "openai_completions", "openai_embeddings", "openai_images", "penstock_infer"),
+    *("penstock_jobs", "tasks"),
+)
 """The dialects with routes in plain ASGI: a function that starts for one of those imports no others."""
 
 
@@ -92,7 +96,7 @@ class App:
             await self._fail(exchange, error)
         except Exception:
             log.exception("a request failed in a way that nobody foresaw", extra={"request_id": exchange.request_id})
-            await self._fail(exchange, PenstockError("An internal error occurred; the log tells more."))
+            await self._fail(exchange, PenstockError(UNFORESEEN))
 
     def _known(self, scope: Scope) -> Handler | None:
         """What serves a request in plain ASGI, if anything does."""
@@ -172,6 +176,8 @@ class App:
     async def _fail(self, exchange: Exchange, error: PenstockError) -> None:
         if error.public:
             log.error("%s", error, extra={"request_id": exchange.request_id})
+        if exchange.ended:
+            return
         if exchange.started:
             raise error
         way = way_headers(exchange.request, answered=False) if exchange.request else []
@@ -190,6 +196,7 @@ class App:
                 PenstockError: self._tell,
                 HTTPException: self._tell_http,
                 RequestValidationError: self._tell_invalid,
+                Exception: self._tell_unforeseen,
             },
         )
         bodies: dict[str, Any] = {}
@@ -219,6 +226,10 @@ class App:
         if error.public:
             log.error("%s", error)
         return self._wire(request, error)
+
+    async def _tell_unforeseen(self, request: Request, error: Exception) -> Response:
+        """Starlette sends this and raises the error again, which is logged once it comes out."""
+        return self._wire(request, PenstockError(UNFORESEEN))
 
     async def _tell_http(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

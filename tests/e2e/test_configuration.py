@@ -17,7 +17,7 @@ PROVIDER = "providers:\n  - name: x\n    type: openai\n"
 NAMES = "names of 1 to 200 of the characters A-Z a-z 0-9 . _ : / @ + -, beginning with a letter or digit"
 ADDRESS = "must be an address such as http://127.0.0.1:30000/v1, without user name and query"
 KINDS = (
-    "anthropic, bedrock, blackbox, deepseek, grok, groq, infinilm, mistral, ollama, openai, openrouter, sglang,"
+    "anthropic, bedrock, blackbox, custom, deepseek, grok, groq, infinilm, mistral, ollama, openai, openrouter, sglang,"
     " simulated, together, vllm, xai"
 )
 
@@ -35,7 +35,7 @@ MISTAKES = {
     # what is missing
     "providers:\n  - name: x\n": "2: providers.0.type: is required",
     "providers:\n  - nam: x\n    type: openai\n": "2: providers.0.nam: nothing reads this key; did you mean 'name'?",
-    PROVIDER + "    models: [{name: a}]\n": "4: providers.0.models.0.upstream: is required",
+    PROVIDER + "    models: [{name: a}]\n": "4: providers.0.models.0: upstream: must be given, unless there is a path",
     "providers:\n  - name: x\n    type: infinilm\n": (
         "2: providers.0.base_url: type 'infinilm' has no usual address: give one"
     ),

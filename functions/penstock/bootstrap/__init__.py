@@ -157,6 +157,7 @@ def _gateway(
         cap=document.limits.max_tokens,
         classification=build_classification(settings, registry),
         tracer=build_tracer(settings),
+        longest=document.request.max_prompt_tokens,
     )
 
 
@@ -174,6 +175,7 @@ def _workplace(settings: Settings) -> Workplace:
         workers.priority,
         workers.timeout,
         workers.first_token_timeout,
+        workers.pass_priority,
     )
 
 

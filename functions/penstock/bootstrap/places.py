@@ -7,11 +7,12 @@ from dataclasses import replace
 from penstock import plugs
 from penstock.errors import SettingsError
 from penstock.providers._profiles import PROFILES, region_in
-from penstock.schema.config import Provider
+from penstock.schema.config import Model, Provider
 from penstock.schema.model import Deployment
 from penstock.settings import Settings, fault
 
 SIMULATED = "simulated"
+_PATHLESS = "of this type, each model needs a path: {name: musicgen, path: /generate}"
 
 
 def deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment], list[Deployment]]:
@@ -25,9 +26,11 @@ def deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment],
         if not provider.enabled:
             continue
         base = _from_provider(provider, number, settings)
-        for model in provider.models:
-            name, upstream = (model, model) if isinstance(model, str) else (model.name, model.upstream)
-            configured.append(_serving(base, name, upstream))
+        models = [Model(model, model) if isinstance(model, str) else model for model in provider.models]
+        foreign = provider.type in PROFILES and PROFILES[provider.type].foreign
+        if foreign and not (models and all(model.path for model in models)):
+            raise fault(settings.config_path, ["providers", number, "models"], _PATHLESS)
+        configured += [_serving(base, model) for model in models]
         if not provider.models:
             sources.append(base)
     return configured, sources, []
@@ -60,6 +63,7 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         priority=provider.priority,
         forced=provider.forced,
         weight=provider.weight,
+        pass_priority=provider.pass_priority,
         retries=provider.max_retries,
         retry_delay=provider.retry_delay,
         cold_start=provider.cold_start,
@@ -111,5 +115,6 @@ def _simulated() -> Deployment:
     return Deployment("simulated/echo", "simulated/echo", SIMULATED, SIMULATED, "echo", "")
 
 
-def _serving(base: Deployment, name: str, upstream: str) -> Deployment:
-    return replace(base, id=f"{base.provider}/{name}", model=name, upstream_model=upstream)
+def _serving(base: Deployment, model: Model) -> Deployment:
+    place = f"{base.provider}/{model.name}"
+    return replace(base, id=place, model=model.name, upstream_model=model.upstream or model.name, path=model.path)

@@ -16,7 +16,7 @@ from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
 from penstock.core.selected import call_to
-from penstock.core.streams import Relay
+from penstock.core.streams import AsItCame, Relay
 from penstock.errors import (
     BudgetExceeded,
     JobsOnly,
@@ -64,7 +64,7 @@ class Account:
         self.first_at: float | None = None
         self.call: Call | None = None
         self.deployment: Deployment | None = None
-        self.relay: Relay | None = None
+        self.relay: Relay | AsItCame | None = None
         self.reported: Usage | None = None
         self.last: UpstreamError | None = None
         self.failures: list[Failure] = []

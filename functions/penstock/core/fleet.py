@@ -40,12 +40,15 @@ def sign(secret: Secret, method: str, path: str, body: bytes, at: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What the gateway adds to what workers say of themselves: the credential of their engines, and their rank."""
+    """What the gateway adds to what workers say of themselves: the credential of their engines, their rank, and
+    whether they schedule by the priority of the caller's key.
+    """
 
     credential: Secret | None = None
     priority: int = 1
     timeout: float = 300.0
     first_token_timeout: float | None = None
+    pass_priority: bool = False
 
 
 class Fleet:
@@ -171,6 +174,7 @@ class Fleet:
             priority=self._workplace.priority,
             timeout=self._workplace.timeout,
             first_token_timeout=self._workplace.first_token_timeout,
+            pass_priority=self._workplace.pass_priority,
             reported=worker.running + worker.waiting,
             generation=worker.generation,
             pool=WORKERS,

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.account import Account, Attempting
 from penstock.core.fold import fold
 from penstock.core.json import to_json
-from penstock.core.limits.estimate import NOTHING, need_of
+from penstock.core.limits.estimate import NOTHING, need_of, refuse_longer
 from penstock.core.limits.limiter import Limiter
 from penstock.core.metering import Ledger
 from penstock.core.ports import Call, Connection
@@ -21,7 +21,7 @@ from penstock.core.routing.place import Place
 from penstock.core.routing.router import Router
 from penstock.core.routing.tries import Tries
 from penstock.core.routing.warming import Start, Warming
-from penstock.core.streams import Relay, read_usage
+from penstock.core.streams import AsItCame, Relay, read_usage
 from penstock.core.tracer import Tracer
 from penstock.errors import (
     BudgetExceeded,
@@ -34,13 +34,16 @@ from penstock.errors import (
     UpstreamTimeout,
 )
 from penstock.schema.model import Deployment
-from penstock.schema.request import EMBEDDINGS, Request
+from penstock.schema.request import EMBEDDINGS, IMAGES, INFER, Request
 
 if TYPE_CHECKING:
     from penstock.core.cache.answers import Answers
     from penstock.core.cache.kept import Kept
     from penstock.core.classification.chooser import Classification
     from penstock.core.memory import MemoryGuard
+
+ANSWERS = {EMBEDDINGS: "data", IMAGES: "data", INFER: "output"}
+"""Where the answer stands in its document, if not among ``choices``."""
 
 
 class Gateway:
@@ -66,6 +69,7 @@ class Gateway:
         cap: int = 4096,
         classification: Classification | None = None,
         tracer: Tracer | None = None,
+        longest: int | None = None,
     ) -> None:
         self.registry = registry
         self.router = router
@@ -81,6 +85,7 @@ class Gateway:
         self.classification = classification
         self.aliases = classification.aliases if classification else {}
         self.tracer = tracer
+        self._longest = longest
 
     async def complete(self, request: Request, answers: Connection | None = None) -> bytes:
         """A whole answer, as JSON under the public model's name.
@@ -193,10 +198,8 @@ class Gateway:
             request.trace = self.tracer.begin()
         return Account(request, self.ledger, self.limiter, self.prices)
 
-    def _relay(self, account: Account) -> Relay:
-        if account.turn is not None:
-            return account.turn.relay()
-        return Relay(account.request.model, show_usage=account.request.wants_usage)
+    def _relay(self, account: Account) -> Relay | AsItCame:
+        return account.turn.relay() if account.turn is not None else _relay(account.request)
 
     async def _check(self, request: Request) -> None:
         """Raise what stands in the way of any request, or of this one's key; choose its model if it names an alias."""
@@ -207,6 +210,8 @@ class Gateway:
             await self.classification.choose(request, self)
         if not request.caller.may_use(request.model):
             raise PermissionDenied(f"This API key may not use the model {request.model!r}.", param="model")
+        if self._longest is not None:
+            refuse_longer(request, self._longest)
 
     async def _count(self, request: Request) -> None:
         """Have the limits of requests admit it, and nothing else: it takes no tokens, money or slot."""
@@ -248,9 +253,12 @@ class Gateway:
                     body, document = b"", await fold(self._telling(account, place, call), request.endpoint)
                 request.dropped = call.dropped
                 account.reported = read_usage(document.get("usage"))
-                if not document.get("data" if request.endpoint == EMBEDDINGS else "choices"):
+                found: Any = document.get(ANSWERS.get(request.endpoint, "choices"))
+                if not found and request.endpoint != INFER:
                     raise UpstreamProtocolError(f"{place.deployment.provider} answered 200 without an answer in it")
-                if document.get("model") != request.model or not body:
+                if request.endpoint == IMAGES:  # megabytes, which name no model
+                    call.images = len(found)
+                elif document.get("model") != request.model or not body:
                     document["model"] = request.model
                     body = to_json(document)
                 return body
@@ -263,7 +271,7 @@ class Gateway:
         """The batches of a stream as they come, each told in passing as the caller is to see it."""
         request = account.request
         assert request.tell is not None
-        relay = account.relay = Relay(request.model, show_usage=request.wants_usage)
+        relay = account.relay = _relay(request)
         async with aclosing(self._connection(account, place).stream(call)) as batches:
             async for batch in batches:
                 if out := relay.see(batch):
@@ -323,3 +331,8 @@ class Gateway:
                 account.failed(place, error, time.perf_counter() - began)
                 return False
         return True
+
+
+def _relay(request: Request) -> Relay | AsItCame:
+    """Who looks at the stream of a request as it passes."""
+    return AsItCame() if request.endpoint == INFER else Relay(request.model, show_usage=request.wants_usage)

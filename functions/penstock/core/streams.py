@@ -66,6 +66,19 @@ class Relay:
         return to_json(chunk)
 
 
+class AsItCame:
+    """A stream that is no text of OpenAI's wire, on its way through: an engine's own."""
+
+    __slots__ = ("usage",)
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+
+    def see(self, batch: list[bytes]) -> list[bytes]:
+        """The batch."""
+        return batch
+
+
 def _plainly(member: bytes, payload: bytes) -> bool:
     """Whether the member stands in the outermost object, before any inner one, and the object seems whole."""
     at = payload.find(member)
@@ -79,7 +92,10 @@ def read_usage(usage: Any) -> Usage | None:
         return None
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if prompt is completion is None:  # of images, which are counted in newer words
+        prompt, completion = usage.get("input_tokens"), usage.get("output_tokens")
+    return Usage(_count(prompt), _count(completion), _count(cached))
 
 
 def _count(value: object) -> int:

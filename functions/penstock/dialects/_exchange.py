@@ -38,11 +38,11 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """One request and its response. ``started`` turns true when the response's head is on its way; ``size`` is that of
-    the body, once it is read; ``request`` is what a dialect has made of it, if it has.
+    """One request and its response. ``started`` turns true when the response's head is on its way, ``ended`` when all
+    of it is; ``size`` is that of the body, once it is read; ``request`` is what a dialect has made of it, if it has.
     """
 
-    __slots__ = ("_send", "house", "receive", "request", "request_id", "scope", "size", "started")
+    __slots__ = ("_send", "ended", "house", "receive", "request", "request_id", "scope", "size", "started")
 
     house: House
 
@@ -51,7 +51,7 @@ class Exchange:
         self.receive = receive
         self._send = send
         self.request_id = request_id
-        self.started = False
+        self.started = self.ended = False
         self.size = 0
         self.request: Request | None = None
 
@@ -110,6 +110,7 @@ class Exchange:
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send a piece of the response's body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self.ended = not more
 
     async def json(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole JSON response."""

@@ -17,7 +17,7 @@ from penstock.dialects._jobs import REPLAYED, RESUMABLE, result_of
 from penstock.dialects._proxy_info import LastChunk, way_headers
 from penstock.errors import GenerationRestarted, InvalidRequest, Restarting, StreamLost
 from penstock.schema.job import Job
-from penstock.schema.request import CHAT, EMBEDDINGS, Request
+from penstock.schema.request import CHAT, GENERATIVE, Request
 from penstock.schema.wire_error import error_document
 
 LONGEST = 840.0
@@ -62,8 +62,8 @@ async def _accepted(
 
 async def follow_job(exchange: Exchange, job: Job) -> None:
     """Tell a job's stream from its beginning, or from where ``Last-Event-ID`` says, to its end."""
-    if job.endpoint == EMBEDDINGS:
-        raise InvalidRequest("Embeddings have no stream: GET the job itself.")
+    if job.endpoint not in GENERATIVE:
+        raise InvalidRequest("What is no text has no stream: GET the job itself.")
     after = place_of(exchange)
     with exchange.watched() as watch:
         await _tell(exchange, watch, EventStream(exchange, _ping(exchange), list), job, after)

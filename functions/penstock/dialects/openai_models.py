@@ -20,6 +20,7 @@ STARTED = int(time.time())
 router = LazyRouter()
 
 
+@router.get("/models", summary="The same as /v1/models")
 @router.get("/v1/models", summary="List the models that this key may use")
 async def list_models(house: Here, caller: Limited) -> dict[str, Any]:
     """Every public model, whoever serves it; those whose every provider is down are left out. The names that stand for
@@ -35,6 +36,7 @@ async def list_models(house: Here, caller: Limited) -> dict[str, Any]:
     return {"object": "list", "data": told + [entry for entry in listed if entry["id"] not in aliases]}
 
 
+@router.get("/models/{model:path}", summary="The same as /v1/models/{model}")
 @router.get("/v1/models/{model:path}", summary="Describe one model")
 async def retrieve_model(model: str, house: Here, caller: Limited) -> dict[str, Any]:
     """One public model; its id may hold slashes."""

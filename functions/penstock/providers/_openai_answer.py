@@ -9,7 +9,7 @@ from typing import Any
 from penstock.core.fold import read_chunk
 from penstock.core.sse import DONE
 from penstock.errors import UpstreamError, UpstreamProtocolError
-from penstock.schema.request import CHAT, EMBEDDINGS
+from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, GENERATIVE, IMAGES
 
 GAVE_UP = frozenset({"abort", "error", "insufficient_system_resource", "network_error"})
 """Reasons to finish by which SGLang and vLLM, OpenRouter, DeepSeek and Zhipu say that an answer broke off."""
@@ -17,6 +17,13 @@ KEPT = 16
 """Chunks that say nothing yet, to be given with the first that does; engines that send more say nothing new in them."""
 _UNFINISHED = "the answer ended before it was finished"
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"]+)"')
+_PARTS: dict[str, tuple[tuple[str, ...], type | tuple[type, ...]]] = {
+    CHAT: (("message",), dict),
+    COMPLETIONS: (("text",), str),
+    EMBEDDINGS: (("embedding",), (list, str)),
+    IMAGES: (("b64_json", "url"), str),
+}
+"""What each entry of an answer must hold, under one of these names, and of which kind."""
 
 Judge = Callable[[Any], UpstreamError | None]
 
@@ -89,14 +96,14 @@ def says_something(chunk: dict[str, Any]) -> bool:
 
 def check(document: dict[str, Any], endpoint: str) -> None:
     """Raise ``UpstreamProtocolError`` unless a document is a whole answer."""
-    embeds = endpoint == EMBEDDINGS
-    entries = document.get("data" if embeds else "choices")
+    generates = endpoint in GENERATIVE
+    entries = document.get("choices" if generates else "data")
     if not entries or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UpstreamProtocolError("the answer has nothing in it")
-    field, kind = ("embedding", (list, str)) if embeds else ("message", dict) if endpoint == CHAT else ("text", str)
-    if not all(isinstance(entry.get(field), kind) for entry in entries):
-        raise UpstreamProtocolError(f"the answer has no {field} in it")
-    if embeds:
+    fields, kind = _PARTS[endpoint]
+    if not all(any(isinstance(entry.get(field), kind) for field in fields) for entry in entries):
+        raise UpstreamProtocolError(f"the answer has no {' or '.join(fields)} in it")
+    if not generates:
         return
     for choice in entries:
         reason = choice.get("finish_reason")

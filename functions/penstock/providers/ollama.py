@@ -15,13 +15,13 @@ from penstock.core.json import to_json
 from penstock.core.ports import Answer, Call
 from penstock.errors import UpstreamError
 from penstock.outbound import HttpClient
-from penstock.providers._line import MAX_LIST, Line, seconds
+from penstock.providers._line import MAX_LIST, Line, refused, seconds
 from penstock.providers._ollama_answer import Lines, Speech, embeddings
 from penstock.providers._ollama_request import chat_request, embedding_request, text_request
 from penstock.providers._profiles import PROFILES
 from penstock.providers._relay import Opened, Translator
 from penstock.schema.model import Deployment, ModelCard
-from penstock.schema.request import CHAT, EMBEDDINGS
+from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS
 
 AT_ONCE = 8
 """Models that the server is asked about at a time."""
@@ -67,8 +67,10 @@ class Ollama:
         model = self._deployment.upstream_model
         if call.endpoint == CHAT:
             path, body = "/api/chat", chat_request(call, model)
-        else:
+        elif call.endpoint == COMPLETIONS:
             path, body = "/api/generate", text_request(call, model)
+        else:
+            raise refused(f"{self._deployment.provider} serves texts and embeddings, and no {call.endpoint}.", "model")
         response = await self._line.post(path, body, call)
         speech = Speech(call.endpoint, call.request_id)
 

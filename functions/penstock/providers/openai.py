@@ -15,13 +15,16 @@ from penstock.core.sse import EventDecoder
 from penstock.errors import UpstreamError, UpstreamRefused
 from penstock.outbound import HttpClient, Response
 from penstock.providers._faults import frame_fault
-from penstock.providers._line import MAX_ERROR, Line
+from penstock.providers._line import MAX_ERROR, Line, refused
 from penstock.providers._listing import described, engine_abilities
 from penstock.providers._openai_answer import Chunks, check
+from penstock.providers._own_endpoint import own_answer, own_stream
 from penstock.providers._profiles import PROFILES, Profile
 from penstock.providers._relay import Opened
 from penstock.schema.model import Deployment, ModelCard
-from penstock.schema.request import CHAT, EMBEDDINGS
+from penstock.schema.request import CHAT, GENERATIVE, IMAGES, INFER
+
+NOTHING: frozenset[str] = frozenset()
 
 
 def connect(deployment: Deployment, client: HttpClient) -> OpenAI:
@@ -39,12 +42,15 @@ class OpenAI:
         headers = [("authorization", f"Bearer {key.reveal()}")] if key else []
         self._line = Line(deployment, client, profile, base, headers)
         self._beside = Line(deployment, client, profile, base.removesuffix("/v1"), headers)
+        self._lacks = profile.lacks if not profile.at_home or base == profile.base_url else NOTHING
         self._window: int | None = None
         self._generates: bool | None = None if profile.about else True
 
     async def complete(self, call: Call) -> Answer:
         """The whole answer, folded from a stream where the profile says so."""
-        if self._profile.always_stream and call.endpoint != EMBEDDINGS:
+        if call.endpoint == INFER:
+            return await own_answer(self._line, call)
+        if self._profile.always_stream and call.endpoint in GENERATIVE:
             document = await fold(self.stream(call), call.endpoint)
             return Answer(to_json(document), document)
         await self._fit(call)
@@ -61,6 +67,8 @@ class OpenAI:
         return self._line.relay(call, self._begin)
 
     async def _begin(self, call: Call) -> Opened:
+        if call.endpoint == INFER:
+            return await own_stream(self._line, call)
         await self._fit(call)
         response = await self._post(call, self._streamed(call))
         await self._line.expect(response, "text/event-stream", self._judge)
@@ -68,6 +76,9 @@ class OpenAI:
 
     async def models(self, deadline: float) -> list[ModelCard]:
         """The provider's own list, ``GET {base_url}/models``, with what the engine says of itself."""
+        if self._profile.foreign:
+            await self.probe(deadline)
+            return []
         cards = await self._listed(deadline)
         able = await self._abilities(deadline) if self._profile.about else ()
         return [replace(card, capabilities=able or card.capabilities) for card in cards]
@@ -86,7 +97,10 @@ class OpenAI:
             return ()
 
     async def probe(self, deadline: float) -> None:
-        """Its own word that it is ready, where it gives one; else it must list its models."""
+        """Its own word that it is ready, where it gives one; else it must list its models, or answer at all."""
+        if self._profile.foreign:
+            await self._line.look("/", deadline)
+            return
         if not self._profile.ready:
             await self.models(deadline)
             return
@@ -113,7 +127,7 @@ class OpenAI:
 
     def written(self, call: Call) -> dict[str, Any]:
         """The body of a call that another makes: of a stream, where there can be one."""
-        return self._body(call) if call.endpoint == EMBEDDINGS else self._streamed(call)
+        return self._streamed(call) if call.endpoint in GENERATIVE else self._body(call)
 
     def _streamed(self, call: Call) -> dict[str, Any]:
         body = self._body(call)
@@ -124,19 +138,26 @@ class OpenAI:
 
     def _body(self, call: Call) -> dict[str, Any]:
         """The body to send: the caller's, under the upstream's model name, with the fields that the profile knows."""
-        known = self._profile.fields
-        if known is None:
-            body = dict(call.body)
-        else:
+        known, lacks = self._profile.fields if call.endpoint != IMAGES else None, self._lacks
+        if known is not None:
             body = {name: value for name, value in call.body.items() if name in known}
             call.dropped = tuple(name for name in call.body if name not in known)
+        elif lacks and not lacks.isdisjoint(call.body):
+            body = {name: value for name, value in call.body.items() if name not in lacks}
+            call.dropped = tuple(name for name in call.body if name in lacks)
+        else:
+            body = dict(call.body)
         body["model"] = self._deployment.upstream_model
+        if self._deployment.pass_priority and call.endpoint in GENERATIVE:
+            body["priority"] = -call.priority if self._profile.lower_first else call.priority
         if call.cap is not None:
             body[self._profile.cap if call.endpoint == CHAT else "max_tokens"] = call.cap
         return body
 
     async def _post(self, call: Call, body: dict[str, Any]) -> Response:
-        if self._generates is not True and call.endpoint != EMBEDDINGS:
+        if self._deployment.path:
+            raise refused(f"The model {call.body.get('model')!r} is served by POST /infer alone.", "model")
+        if self._generates is not True and call.endpoint in GENERATIVE:
             await self._check_kind(call)
         return await self._line.post(f"/{call.endpoint}", body, call)
 

@@ -38,12 +38,13 @@ from penstock.errors import (
 )
 from penstock.outbound import HttpClient
 from penstock.providers._example import example
+from penstock.providers._picture import picture
 from penstock.schema.model import Deployment, ModelCard
-from penstock.schema.request import CHAT, EMBEDDINGS
+from penstock.schema.request import CHAT, EMBEDDINGS, GENERATIVE, IMAGES, INFER
 
 DIMENSIONS = 64
 MAX_DIMENSIONS = 8192
-ABLE = ("chat", "completions", "embeddings", "tools")
+ABLE = ("chat", "completions", "embeddings", "images", "tools")
 _OPTIONS = {
     "ttft": (0, 3600),
     "tokens_per_second": (0, 1e9),
@@ -68,9 +69,9 @@ class Simulated:
 
     async def complete(self, call: Call) -> Answer:
         """The whole answer at once, after the time that it would take."""
-        if call.endpoint == EMBEDDINGS:
+        if call.endpoint in _ALONE:
             await self._fail_on_demand(self._settled(call))
-            document = _embeddings(call.body)
+            document = _ALONE[call.endpoint](call.body)
         else:
             document = await fold(self.stream(call), call.endpoint)
         return Answer(to_json(document), document)
@@ -78,6 +79,8 @@ class Simulated:
     async def stream(self, call: Call) -> AsyncGenerator[list[bytes], None]:
         """The answer token by token."""
         call.streamed = True
+        if call.endpoint not in GENERATIVE:
+            raise UpstreamRefused(f"the simulated {call.endpoint} has no stream", status=400, param="stream")
         settled = self._settled(call)
         await self._fail_on_demand(settled)
         pause = 1 / settled["tokens_per_second"] if settled.get("tokens_per_second") else 0.0
@@ -104,7 +107,7 @@ class Simulated:
 
     def _settled(self, call: Call) -> dict[str, Any]:
         write(call.body)  # refuses what could not be sent to a real engine
-        asked = call.body.get("simulate", {})
+        asked = (call.body["input"] if call.endpoint == INFER else call.body).get("simulate", {})
         if not isinstance(asked, dict):
             raise _wrong("simulate: must be an object")
         settled = {**self._options, **asked}
@@ -260,6 +263,20 @@ def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
     tokens = sum(len(text) if isinstance(text, list) else len(_TOKEN.findall(text)) for text in inputs)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": body["model"], "usage": usage}
+
+
+def _images(body: dict[str, Any]) -> dict[str, Any]:
+    image = picture(to_json(body["prompt"]))
+    named = {"url": f"data:image/png;base64,{image}"} if body.get("response_format") == "url" else {"b64_json": image}
+    return {"created": int(time.time()), "data": [named for _ in range(body.get("n") or 1)]}
+
+
+def _own(body: dict[str, Any]) -> dict[str, Any]:
+    return {"model": body["model"], "task": "custom", "output": {"simulated": True, "echo": body["input"]}}
+
+
+_ALONE = {EMBEDDINGS: _embeddings, IMAGES: _images, INFER: _own}
+"""The endpoints whose answer is no text."""
 
 
 def _vector(text: bytes, size: int) -> list[float]:

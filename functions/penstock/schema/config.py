@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
+_PATH = re.compile(r"/[!-\"$-~]*")
 _DEAREST = 1_000
 _ORIGIN = re.compile(r"\*|https?://[^/\s?#@]+")
 _ORIGINS = "origins such as https://app.example, or *"
@@ -87,13 +88,15 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bounds of one request: time for all attempts together, bytes of its body, attempts, silence between pings.
+    """Bounds of one request: time for all attempts together, bytes of its body, attempts, silence between pings. A
+    prompt may have ``max_prompt_tokens``, as they are guessed from its size.
 
     With ``proxy_info`` an answer says in ``_proxy_info`` who gave it.
     """
 
     timeout: float = 300.0
     max_body_bytes: int = 20 * 1024 * 1024
+    max_prompt_tokens: int | None = None
     attempts: int = 3
     ping_interval: float = 15.0
     proxy_info: bool = True
@@ -101,6 +104,7 @@ class Bounds:
     def __post_init__(self) -> None:
         require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
         require("max_body_bytes", self.max_body_bytes >= 1024, "at least 1024")
+        require("max_prompt_tokens", self.max_prompt_tokens is None or self.max_prompt_tokens >= 1, "at least 1")
         require("attempts", 1 <= self.attempts <= 20, "from 1 to 20")
         require("ping_interval", 0 < self.ping_interval <= 15, "more than 0 and at most 15 seconds")
 
@@ -115,17 +119,26 @@ class Logging:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A public model name, and what the provider calls it."""
+    """A public model name, and what the provider calls it: the same, where that is not said.
+
+    One with a ``path`` is served by the provider's own endpoint there, and takes ``POST /infer`` alone.
+    """
 
     name: str
-    upstream: str
+    upstream: str = ""
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        require("upstream", bool(self.upstream or self.path), "given, unless there is a path")
+        require("path", not self.path or bool(_PATH.fullmatch(self.path)), "a path such as /generate")
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One place that answers: an engine or a vendor. A lower ``priority`` is tried first, a ``forced`` one before all.
 
-    Among places of one priority ``weight`` is its share. ``max_retries`` are further attempts at this same place once
+    Among places of one priority ``weight`` is its share. With ``pass_priority`` its engine schedules by the priority of
+    the caller's key. ``max_retries`` are further attempts at this same place once
     all others have failed, after ``retry_delay``, which doubles, or its own ``Retry-After``.
     """
 
@@ -138,6 +151,7 @@ class Provider:
     forced: bool = False
     priority: int = 1
     weight: int = 1
+    pass_priority: bool = False
     max_retries: int = 0
     retry_delay: float = 1.0
     timeout: float = 300.0
@@ -191,10 +205,13 @@ class PriceRow:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What is added to what workers say of themselves: the variable that holds their engines' key, and their rank."""
+    """What is added to what workers say of themselves: the variable that holds their engines' key, their rank, and
+    whether they schedule by the priority of the caller's key.
+    """
 
     api_key_env: str | None = None
     priority: int = 1
+    pass_priority: bool = False
     timeout: float = 300.0
     first_token_timeout: float | None = None
 

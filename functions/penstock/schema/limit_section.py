@@ -8,7 +8,7 @@ from typing import Literal
 from penstock.schema.bounds import require
 from penstock.schema.limit import NO_BUDGET, NO_LIMITS, Budget, Limits
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES
-from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, MODELS
+from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, INFER, MODELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class LimitSection:
     def __post_init__(self) -> None:
         require("lease_from", self.lease_from >= 60, "at least 60 requests a minute")
         require("max_tokens", 1 <= self.max_tokens <= 10**6, "from 1 to 1000000")
-        known = (CHAT, COMPLETIONS, EMBEDDINGS, MODELS)
+        known = (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, INFER, MODELS)
         require("endpoints", set(self.endpoints) <= set(known), f"named {', '.join(known[:-1])} or {known[-1]}")
         require("models", all(map(MODEL_NAME.fullmatch, self.models)), MODEL_NAMES)
         slots = [limits.concurrency for limits in (self.endpoint, *self.endpoints.values())]

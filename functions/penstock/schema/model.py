@@ -47,7 +47,8 @@ class Deployment:
     ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
     that providers share who come and go: ``workers``, or empty. ``cold_start`` is of those that may sleep,
     ``generation`` of workers: another one after each start. ``max_tokens`` and ``temperature`` hold for requests that
-    name none.
+    name none. ``path`` is the engine's own endpoint, of a model that is served there and nowhere else. With
+    ``pass_priority`` the engine is told the priority of the caller's key.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Deployment:
     priority: int = 1
     forced: bool = False
     weight: int = 1
+    pass_priority: bool = False
     retries: int = 0
     retry_delay: float = 1.0
     reported: int = 0
@@ -68,6 +70,7 @@ class Deployment:
     generation: str = ""
     max_tokens: int | None = None
     temperature: float | None = None
+    path: str = ""
     cold_start: ColdStart | None = None
     timeout: float = 300.0
     connect_timeout: float = 5.0

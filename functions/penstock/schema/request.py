@@ -16,7 +16,12 @@ from penstock.schema.trace import Trace
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
 EMBEDDINGS = "embeddings"
+IMAGES = "images/generations"
+INFER = "infer"
+"""An engine's own endpoint: whatever JSON it takes and answers."""
 MODELS = "models"
+GENERATIVE = frozenset({CHAT, COMPLETIONS})
+"""The endpoints whose answer is a text: it has a bound, may be streamed, and is folded."""
 
 
 @dataclass(frozen=True, slots=True)

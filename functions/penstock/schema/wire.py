@@ -162,6 +162,20 @@ class CompletionBody(Sampling):
     max_tokens: Annotated[int, Field(ge=0)] | None = None
 
 
+class ImageBody(Wire):
+    """``POST /v1/images/generations``."""
+
+    model: ModelName
+    prompt: Annotated[str, Field(min_length=1, max_length=32_000)]
+    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    size: str | None = None
+    quality: str | None = None
+    style: str | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+    stream: Literal[False] | None = None
+    user: str | None = None
+
+
 class EmbeddingBody(Wire):
     """``POST /v1/embeddings``."""
 

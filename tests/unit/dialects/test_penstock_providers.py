@@ -91,7 +91,10 @@ async def test_an_entry_tells_all_that_is_known_of_a_model(client: httpx.AsyncCl
 
 async def test_what_a_provider_lists_is_told(client: httpx.AsyncClient) -> None:
     entry = await told(client, "/v1/models/simulated/echo")
-    assert (entry["owned_by"], entry["capabilities"]) == ("found", ["chat", "completions", "embeddings", "tools"])
+    assert (entry["owned_by"], entry["capabilities"]) == (
+        "found",
+        [*("chat", "completions", "embeddings", "images", "tools")],
+    )
     assert "context_window" not in entry
 
 

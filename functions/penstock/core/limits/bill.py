@@ -66,7 +66,7 @@ def bill(
         return NOTHING_YET
     usage = reported or (Usage(prompt_guess(request), call.payloads) if call.payloads else Usage())
     tokens = usage.total_tokens
-    nanos = None if price is None else price.cost(usage, seconds=seconds)
+    nanos = None if price is None else price.cost(usage, seconds=seconds, images=call.images)
     if gone and reported is None and not call.streamed:
         tokens = max(tokens, need.tokens)
         nanos = None if nanos is None else max(nanos, need.nanos)

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.core.limits.refusals import too_large
+from penstock.core.limits.refusals import too_large, too_long
 from penstock.core.limits.terms import Need, Terms
 from penstock.errors import PermissionDenied
 from penstock.schema.price import Price
-from penstock.schema.request import COMPLETIONS, EMBEDDINGS, Request
+from penstock.schema.request import COMPLETIONS, GENERATIVE, IMAGES, Request
 
 TEMPLATE = 256
 """Tokens that an engine's chat template may add by itself."""
@@ -20,6 +20,8 @@ IMAGE = 50_000
 """Tokens of one image at most: gpt-4o-mini counts 48,169 for the largest."""
 USUAL_IMAGE = 1_000
 """Tokens of an image, for what nobody has counted."""
+MADE = 8_192
+"""Tokens of an image that is made at most: gpt-image-1 counts 6,240 for its largest."""
 LINKED = 250_000
 """Tokens of a video or sound that is only linked; one that is sent along has no more than bytes."""
 BYTES_PER_TOKEN = 4
@@ -47,14 +49,17 @@ def need_of(request: Request, terms: Sequence[Terms], prices: Sequence[Price | N
             param="model",
         )
     prompt, completion = prompt_bound(request), completion_bound(request, cap)
-    if completion and asked(request) is None and (counts or any(price.output for price in known)):
+    bounded = request.endpoint in GENERATIVE
+    if bounded and completion and asked(request) is None and (counts or any(price.output for price in known)):
         request.cap = cap
     for each in terms:
         for rate in each.tokens:
             if completion * rate.interval >= rate.depth:
                 raise too_large(rate, prompt + completion)
     seconds = max(request.deadline - asyncio.get_running_loop().time(), 0.0)
-    nanos = max((price.bound(prompt, completion, seconds=seconds) for price in known), default=0) if pays else 0
+    images = answers(request) if request.endpoint == IMAGES else 0
+    bounds = (price.bound(prompt, completion, seconds=seconds, images=images) for price in known)
+    nanos = max(bounds, default=0) if pays else 0
     return Need(prompt + completion, nanos, prompt)
 
 
@@ -76,6 +81,12 @@ def prompt_guess(request: Request) -> int:
     return max(text, 0) // BYTES_PER_TOKEN + 1 + USUAL_IMAGE * len(images)
 
 
+def refuse_longer(request: Request, longest: int) -> None:
+    """Raise ``RequestTooLarge`` for a prompt that likely has more than so many tokens."""
+    if (guess := prompt_guess(request)) > longest:
+        raise too_long(guess, longest, "prompt" if "prompt" in request.body else "messages")
+
+
 def asked(request: Request) -> int | None:
     """Tokens that one answer may have by the request's own word, by the larger of two; ``None`` if it does not say."""
     said = (request.body.get(name) for name in ("max_completion_tokens", "max_tokens"))
@@ -94,7 +105,9 @@ def answers(request: Request) -> int:
 
 def completion_bound(request: Request, cap: int) -> int:
     """No fewer tokens than the answers can have, if an answer that names no bound of its own is given ``cap``."""
-    if request.endpoint == EMBEDDINGS:
+    if request.endpoint == IMAGES:
+        return answers(request) * MADE
+    if request.endpoint not in GENERATIVE:
         return 0
     own = asked(request)
     return answers(request) * (cap if own is None else own)

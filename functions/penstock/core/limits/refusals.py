@@ -14,6 +14,9 @@ from penstock.schema.price import dollars
 SOON = 1.0
 """Seconds after which to come again where nobody can tell when a request of another ends."""
 
+TOO_MANY = "Request exceeds max token limit"
+"""By these words clients of old know it."""
+
 WHOSE = {
     GATEWAY: "this gateway",
     ENDPOINT: "this endpoint",
@@ -41,12 +44,18 @@ def rate_of(refusal: Refusal, terms: Terms) -> Rated | None:
 
 def too_large(rate: Rated, need: int) -> RequestTooLarge:
     """The error of a request that a limit of tokens could never admit."""
-    error = RequestTooLarge(
-        f"Request exceeds max token limit: it asks for up to {need} tokens, and {WHOSE[rate.scope]} may use"
-        f" {rate.per_minute} a minute. Ask for fewer.",
-        param="max_tokens",
-    )
-    error.summary = "Request exceeds max token limit"
+    words = f"it asks for up to {need} tokens, and {WHOSE[rate.scope]} may use {rate.per_minute} a minute"
+    return _too_many(f"{words}. Ask for fewer.", "max_tokens")
+
+
+def too_long(guess: int, longest: int, param: str) -> RequestTooLarge:
+    """The error of a prompt that likely has more tokens than one may have."""
+    return _too_many(f"its prompt has about {guess} tokens, and {longest} are allowed here.", param)
+
+
+def _too_many(words: str, param: str) -> RequestTooLarge:
+    error = RequestTooLarge(f"{TOO_MANY}: {words}", param=param)
+    error.summary = TOO_MANY
     return error
 
 

@@ -17,7 +17,8 @@ class Call:
     its own; ``prompt`` is no fewer tokens than the prompt has, where that is known. The provider lists in ``dropped``
     the fields it left out, and counts in ``payloads`` what it received of a stream, also of one that it folds;
     ``streamed`` says that it asked for one. ``trace`` are headers that tell of the trace that the call is a part of.
-    ``key_id`` is whose it is; ``injected`` lists faults that chaos brings.
+    ``key_id`` is whose it is; ``injected`` lists faults that chaos brings. ``images`` were made.
+    ``priority`` is that of the caller's key.
     """
 
     endpoint: str
@@ -32,6 +33,8 @@ class Call:
     trace: tuple[tuple[str, str], ...] = ()
     key_id: str = ""
     injected: list[str] = field(default_factory=list)
+    images: int = 0
+    priority: int = 0
 
 
 class Answer(NamedTuple):
