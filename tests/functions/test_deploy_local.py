@@ -81,6 +81,7 @@ def take_rights_away(endpoint: str, role: str) -> None:
     iam.close()
 
 
+@pytest.mark.row("D3")
 def test_the_template_is_deployed_and_runs_jobs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     sam.install(sam.SAM, sam.EMULATOR)
     port, config = free_port(), tmp_path / "local.yaml"

@@ -45,6 +45,7 @@ def test_a_model_whose_id_holds_a_slash_is_found(door: doors.Door) -> None:
     assert (status, body["id"], body["object"]) == (200, "simulated/echo", "model")
 
 
+@pytest.mark.row("D1", "D4")
 def test_embeddings_are_answered_one_for_each_input(door: doors.Door) -> None:
     status, body = called(door, "http_api_embeddings")
     assert status == 200
@@ -71,6 +72,7 @@ def test_a_caller_sees_what_his_own_key_used(door: doors.Door) -> None:
     assert body["total"]["requests"] >= 1
 
 
+@pytest.mark.row("D1")
 def test_no_key_no_answer(door: doors.Door) -> None:
     status, body = called(door, "http_api_no_key")
     assert status == 401

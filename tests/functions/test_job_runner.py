@@ -66,6 +66,7 @@ def batch(*bodies: str) -> dict[str, Any]:
     return event
 
 
+@pytest.mark.row("D1", "D2", "D4")
 def test_a_chat_job_is_run_and_its_result_kept(door: doors.Door, jobs: Jobs) -> None:
     jobs.create("job-0001", messages=[{"role": "user", "content": PROMPT}])
     assert door.call(doors.event("job_runner_chat")) == {"batchItemFailures": []}

@@ -100,6 +100,7 @@ def assert_fits(function: str, wire: dynamodb.Wire, *rarely: set[tuple[str, str]
     assert allowed(function) <= wire.seen.union(*rarely), "the role allows what the function never does"
 
 
+@pytest.mark.row("D1")
 def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     asyncio.run(make_admin(wire.state_url))
     wire.seen.clear()
@@ -121,6 +122,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
 
 
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
+@pytest.mark.row("D1")
 def test_stream_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Path) -> None:
     program = adapter.find()
     asyncio.run(tell(wire.state_url, "job-0003"))

@@ -39,6 +39,7 @@ def reached_by_an_engine() -> bool:
     return any(answer.returncode == 0 for answer in asked)
 
 
+@pytest.mark.row("D3")
 def test_every_file_of_events_is_of_one_door() -> None:
     others = {path.name for path in (template.ROOT / "events").iterdir()} - {path.name for path in EVENTS}
     assert others == {"environment.json"}
@@ -61,6 +62,7 @@ def test_the_short_command_of_the_docs_lacks_nothing_but_an_engine() -> None:
     assert told.returncode == 0 or NO_ENGINE in told.stderr, told.stderr
 
 
+@pytest.mark.row("D3")
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     not os.environ.get("PENSTOCK_TEST_LONG"), reason="takes minutes and an image of AWS's: set PENSTOCK_TEST_LONG=1"

@@ -57,6 +57,7 @@ def payloads(invocation: Invocation) -> list[str]:
     return [event.removeprefix("data: ") for event in events if event.startswith("data: ")]
 
 
+@pytest.mark.row("D1", "D2", "D4")
 def test_chunks_arrive_while_the_upstream_still_holds_the_rest(door: doors.Door, pipe: upstream.Upstream) -> None:
     invocation = door.invoke(chat())
     invocation.wait_until(lambda: b"first" in invocation.body, "the first chunk")

@@ -103,6 +103,7 @@ def kind(method: str, path: str) -> tuple[str, ...]:
     return (method, *("greedy" if part.endswith("+}") else "one" for part in path.split("/") if part.startswith("{")))
 
 
+@pytest.mark.row("D3")
 @pytest.mark.parametrize("function", ["HttpApi", "StreamApi"])
 def test_events_hold_one_of_every_kind_of_route_and_no_other(function: str) -> None:
     door = template.functions()[function]["Handler"].partition("/")[0]
@@ -209,6 +210,7 @@ def test_the_bucket_is_private_and_keeps_nothing_that_was_given_up() -> None:
 
 @pytest.mark.timeout(300)  # the SAM CLI is installed first
 @sam.needed
+@pytest.mark.row("D5")
 def test_the_sam_cli_finds_nothing_wrong() -> None:
     sam.install(sam.SAM)
     checked = subprocess.run(

@@ -36,6 +36,7 @@ class Call(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
             self.server.seen.append(body)
+            self.server.heads.append({name.lower(): value for name, value in self.headers.items()})
         SCRIPTS[body["model"]](self, body)
 
     def reply(self, document: Any, status: int = 200, **headers: str) -> None:
@@ -70,13 +71,17 @@ class Call(BaseHTTPRequestHandler):
 
 
 class Upstream(ThreadingHTTPServer):
-    """The server; ``seen`` holds the bodies that came, in order. Set ``seen_by_caller`` to let a script go on."""
+    """The server; ``seen`` holds the bodies that came, in order, and ``heads`` their headers.
+
+    Set ``seen_by_caller`` to let a script go on.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Call)
         self.seen: list[dict[str, Any]] = []
+        self.heads: list[dict[str, str]] = []
         self.lock = threading.Lock()
         self.seen_by_caller = threading.Event()
 
