@@ -119,14 +119,16 @@ async def change_rule(rule_name: str, change: RuleChange, house: Here, actor: Ad
     values = change.values()
     if values.pop("name", rule_name) != rule_name:
         raise InvalidRequest("name: a rule keeps its name; make another one.", param="name")
-    await record_act(house.store, actor, "change rule", rule_name[:100], ", ".join(sorted(values)))
+    house.alerts.rulebook.refuse_no_name(rule_name)
+    await record_act(house.store, actor, "change rule", rule_name, ", ".join(sorted(values)))
     return _rule(house, await house.alerts.rulebook.change(rule_name, values))
 
 
 @router.delete("/rules/{rule_name}", summary="Remove an alert rule")
 async def remove_rule(rule_name: str, house: Here, actor: Administrator) -> dict[str, Any]:
     """An alert of it that fires is resolved."""
-    await record_act(house.store, actor, "remove rule", rule_name[:100])
+    house.alerts.rulebook.refuse_no_name(rule_name)
+    await record_act(house.store, actor, "remove rule", rule_name)
     await house.alerts.rulebook.remove(rule_name)
     return {"name": rule_name, "object": "alert.rule", "deleted": True}
 

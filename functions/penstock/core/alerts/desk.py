@@ -10,8 +10,8 @@ from penstock.core.alerts.rulebook import Rulebook
 from penstock.core.alerts.teller import Teller
 from penstock.core.alerts.watchman import Watchman
 
-BELIEVED = 5.0
-"""Seconds for which it is believed how many alerts there are: probes ask often."""
+BELIEVED = 1.0
+"""Seconds for which it is believed how many alerts there are: several probes may ask at once."""
 
 
 @dataclass(slots=True)

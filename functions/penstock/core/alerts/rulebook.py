@@ -12,7 +12,7 @@ from penstock.core.alerts.judging import judge
 from penstock.core.alerts.revision import revise
 from penstock.core.ports import Store
 from penstock.errors import CallerError, InvalidRequest, NotFound
-from penstock.schema.alert import ACKNOWLEDGED, ACTIVE, FIRING, RESOLVED, Alert, Rule, Watch, check
+from penstock.schema.alert import ACKNOWLEDGED, ACTIVE, FIRING, NAME, RESOLVED, Alert, Rule, Watch, check
 
 MOST = 200
 """Rules that may be made over the API."""
@@ -54,6 +54,7 @@ class Rulebook:
 
     async def find(self, name: str) -> Kept:
         """One rule. Raises ``NotFound``."""
+        self.refuse_no_name(name)
         kept = self._kept(name, await self._store.find_watch(name))
         if kept is None:
             raise NotFound(f"There is no rule {name!r}.")
@@ -77,6 +78,7 @@ class Rulebook:
     async def change(self, name: str, values: Mapping[str, Any]) -> Kept:
         """Write other values into a rule. Raises ``NotFound``, ``InvalidRequest``, ``AlertConflict``."""
         self._refuse_configured(name)
+        self.refuse_no_name(name)
 
         def change(found: Watch) -> Watch:
             if found.rule is None:
@@ -92,6 +94,7 @@ class Rulebook:
     async def remove(self, name: str) -> None:
         """Forget a rule; an alert of it that fires is over. Raises ``NotFound`` and ``AlertConflict``."""
         self._refuse_configured(name)
+        self.refuse_no_name(name)
 
         def change(found: Watch) -> Watch:
             if found.rule is None:
@@ -133,6 +136,11 @@ class Rulebook:
             for name in rule.channels
             if name not in self._channels
         ]
+
+    def refuse_no_name(self, name: str) -> None:
+        """Raise ``NotFound`` for what can be no rule's name, and perhaps no store's key."""
+        if not NAME.fullmatch(name):
+            raise NotFound(f"There is no rule {name[:100]!r}.")
 
     def _kept(self, name: str, watch: Watch | None) -> Kept | None:
         rule = self._configured.get(name) or (watch.rule if watch else None)

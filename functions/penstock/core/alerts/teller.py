@@ -25,6 +25,8 @@ PAUSES = (5.0, 30.0, 120.0, 300.0, 900.0, 1800.0, 3600.0, 3600.0, 3600.0, 3600.0
 JITTER = 0.1
 MARGIN = 15.0
 """Seconds beyond a channel's time that a sender has to write what came of it, until it is taken for dead."""
+SLACK = 1.0
+"""Seconds beyond its time after which a channel is cut off that did not keep to it."""
 AT_ONCE = 16
 """Rules whose channels are told at the same time."""
 LONGEST = 10.0
@@ -104,7 +106,7 @@ class Teller:
         message = Message(telling.id, telling.event, alert)
         work = asyncio.ensure_future(channel.tell(message, timeout=self._timeout))
         try:
-            await asyncio.wait([work], timeout=self._timeout + 1)
+            await asyncio.wait([work], timeout=self._timeout + SLACK)
         finally:
             work.cancel()
         if not work.done() or isinstance(error := work.exception(), UpstreamTimeout | TimeoutError):
