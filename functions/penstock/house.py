@@ -106,6 +106,8 @@ class House:
             self.caches.cleaner.start()
         if self.memory is not None:
             self.memory.start()
+        if (condenser := self.gateway.condenser) is not None and condenser.cleaner is not None:
+            condenser.cleaner.start()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
@@ -123,6 +125,8 @@ class House:
             await self.memory.close()
         if self.caches is not None:
             await self.caches.close()
+        if (condenser := self.gateway.condenser) is not None and condenser.cleaner is not None:
+            await condenser.cleaner.close()
         await self.ledger.close()
         if self.spans is not None:
             await asyncio.to_thread(self.spans.close)

@@ -12,6 +12,7 @@ from penstock.bootstrap.backends import build_objects, build_queue, build_store,
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.classification import build_classification
+from penstock.bootstrap.condensing import build_condenser
 from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
@@ -153,6 +154,7 @@ def _gateway(
         defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
         cache=caches.answers if caches is not None else None,
         memory=build_memory_guard(settings, caches),
+        condenser=build_condenser(document, store, caches),
         attempts=document.request.attempts,
         cap=document.limits.max_tokens,
         classification=build_classification(settings, registry),

@@ -26,10 +26,9 @@ def build_caches(settings: Settings, store: Store) -> Caches | None:
     if section is None or not section.enabled:
         return None
     backing = _backing(section, settings, store)
-    answers, summaries = (
-        _cache(name, bounds, backing)
-        for name, bounds in (("responses", section.response_cache), ("summaries", section.summary_cache))
-    )
+    condensing = settings.document.condensation
+    answers = _cache("responses", section.response_cache, backing)
+    summaries = _cache("summaries", section.summary_cache, backing, condensing.cache_size if condensing else None)
     memory = settings.document.memory or MemorySection()
     cleaner = Cleaner(
         [answers, summaries],
@@ -55,13 +54,14 @@ def build_memory_guard(settings: Settings, caches: Caches | None) -> MemoryGuard
     return MemoryGuard(section, look=MemoryUse().percent, shrink=shrink, give_back=give_back)
 
 
-def _cache(name: str, bounds: ResponseCache | SummaryCache, backing: Any) -> Cache:
+def _cache(name: str, bounds: ResponseCache | SummaryCache, backing: Any, entries: int | None = None) -> Cache:
     return Cache(
         name,
         room=int(bounds.max_size_mb * MB),
         ttl=bounds.ttl,
         compression=bounds.compression,
         backing=backing,
+        entries=entries,
     )
 
 

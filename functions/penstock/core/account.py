@@ -36,7 +36,7 @@ from penstock.schema.request import Attempt, Request
 
 if TYPE_CHECKING:
     from penstock.core.cache.answers import Turn
-
+    from penstock.core.condensing.condenser import Condenser
 
 UNRECORDED = (RateLimited, BudgetExceeded, JobsOnly, NotCached, MemoryShort)
 """Refusals of requests that nobody was called for."""
@@ -47,12 +47,22 @@ class Account:
 
     __slots__ = (
         *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "answers", "call"),
+        *("condenser", "overflow"),
         *("deployment", "failures", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request"),
         *("reservation", "tries", "turn"),
     )
 
-    def __init__(self, request: Request, ledger: Ledger, limiter: Limiter, prices: Catalog) -> None:
+    def __init__(
+        self,
+        request: Request,
+        ledger: Ledger,
+        limiter: Limiter,
+        prices: Catalog,
+        condenser: Condenser | None = None,
+    ) -> None:
         self.request = request
+        self.condenser = condenser
+        self.overflow: tuple[Place, UpstreamRefused] | None = None
         self._ledger = ledger
         self._limiter = limiter
         self._prices = prices
@@ -120,6 +130,13 @@ class Account:
         code = REFUSED if isinstance(error, UpstreamRefused) else error.code
         self.failures.append(Failure(place.deployment.id, code, round(seconds, 3)))
 
+    def may_condense(self, place: Place, refusal: UpstreamRefused) -> bool:
+        """Whether the request shall be made shorter and tried again at the same place."""
+        if self.condenser is None or not self.condenser.wants(self.request, refusal):
+            return False
+        self.overflow = place, refusal
+        return True
+
     def charge(self, error: BaseException | None, seconds: float) -> None:
         """Make out the bill of the attempt that has ended."""
         assert self.call is not None
@@ -171,8 +188,13 @@ class Account:
             cost_nanos=self._taken.nanos,
             failures=tuple(self.failures),
             trace=request.trace,
-            marks=tuple(f"chaos:{fault}" for fault in request.injected),
+            marks=_marks(request),
         )
+
+
+def _marks(request: Request) -> tuple[str, ...]:
+    marks = tuple(f"chaos:{fault}" for fault in request.injected)
+    return marks if request.condensed is None else (*marks, "condensed")
 
 
 def _ending(error: BaseException | None) -> tuple[str, int, str]:
@@ -213,8 +235,10 @@ class Attempting:
         if not isinstance(error, UpstreamError):
             return False
         account.failed(place, error, seconds)
-        if isinstance(error, UpstreamRefused) or account.first_at is not None:
+        if account.first_at is not None:
             return False
+        if isinstance(error, UpstreamRefused):
+            return account.may_condense(place, error)
         if asyncio.get_running_loop().time() < account.request.deadline:
             return True
         if len(account.request.attempts) > 1:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.account import Account, Attempting
 from penstock.core.fold import fold
 from penstock.core.json import to_json
-from penstock.core.limits.estimate import NOTHING, need_of, refuse_longer
+from penstock.core.limits.estimate import NOTHING, need_of, prompt_bound, refuse_longer
 from penstock.core.limits.limiter import Limiter
 from penstock.core.metering import Ledger
 from penstock.core.ports import Call, Connection
@@ -31,6 +31,7 @@ from penstock.errors import (
     PermissionDenied,
     RateLimited,
     UpstreamProtocolError,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from penstock.schema.model import Deployment
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from penstock.core.cache.answers import Answers
     from penstock.core.cache.kept import Kept
     from penstock.core.classification.chooser import Classification
+    from penstock.core.condensing.condenser import Condenser
     from penstock.core.memory import MemoryGuard
 
 ANSWERS = {EMBEDDINGS: "data", IMAGES: "data", INFER: "output"}
@@ -65,6 +67,7 @@ class Gateway:
         defers: bool = False,
         cache: Answers | None = None,
         memory: MemoryGuard | None = None,
+        condenser: Condenser | None = None,
         attempts: int = 3,
         cap: int = 4096,
         classification: Classification | None = None,
@@ -80,6 +83,7 @@ class Gateway:
         self.defers = defers
         self.cache = cache
         self.memory = memory
+        self.condenser = condenser
         self._attempts = attempts
         self._cap = cap
         self.classification = classification
@@ -196,7 +200,7 @@ class Gateway:
     def _account(self, request: Request) -> Account:
         if self.tracer is not None and request.trace is None:
             request.trace = self.tracer.begin()
-        return Account(request, self.ledger, self.limiter, self.prices)
+        return Account(request, self.ledger, self.limiter, self.prices, self.condenser)
 
     def _relay(self, account: Account) -> Relay | AsItCame:
         return account.turn.relay() if account.turn is not None else _relay(account.request)
@@ -294,7 +298,7 @@ class Gateway:
         if terms := self.limiter.terms(request):
             prices = [self.prices.price(place.deployment) for place in places]
             try:
-                account.need = need_of(request, terms, prices, self._cap)
+                account.need = need_of(request, terms, prices, request.cap or self._cap)
                 account.reservation = await self.limiter.reserve(request, terms, account.need)
             except PenstockError:
                 request.standing = request.standing or self.limiter.standing(terms)
@@ -309,6 +313,8 @@ class Gateway:
         Where an attempt that failed is to be paid for, it is settled and reserved anew for another: what is left may
         not do for both. Raises that attempt's failure if it does not.
         """
+        if account.overflow is not None:
+            return await self._condensed(account, *account.overflow)
         while place := await account.tries.next():
             if account.reservation is not None and account.owed.to_be_paid:
                 account.settle()
@@ -320,6 +326,32 @@ class Gateway:
             if place.deployment.cold_start is None or await self._warm(place, account):
                 return place
         return None
+
+    async def _condensed(self, account: Account, place: Place, refusal: UpstreamRefused) -> Place:
+        """The place that refused a request for its length, once that is shorter. Raises the refusal if it cannot be.
+
+        What is reserved is given back meanwhile: who sums it up has a reservation of its own, out of the same limits.
+        """
+        assert self.condenser is not None
+        request, account.overflow = account.request, None
+        account.settle()
+        await self.settled(request)
+        await self.condenser.condense(request, refusal, self._summed_up)
+        if account.reservation is not None:
+            need, prompt = account.need, prompt_bound(request)
+            account.need = need._replace(tokens=need.tokens - need.prompt + prompt, prompt=prompt)
+            standing, terms = request.standing, self.limiter.terms(request)
+            rest = [part for each in terms if (part := each.of_the_rest())]  # it is the same request still
+            account.reservation = await self.limiter.reserve(request, rest, account.need)
+            request.standing = standing or request.standing
+        return place
+
+    async def _summed_up(self, request: Request) -> bytes:
+        """The answer to a request of the house's for a caller, once its slot is free for the next."""
+        try:
+            return await self.complete(request)
+        finally:
+            await self.settled(request)
 
     async def _warm(self, place: Place, account: Account) -> bool:
         """Have a place woken if it sleeps; ``False`` if it did not wake up in time."""

@@ -38,6 +38,8 @@ def way_headers(request: Request, *, answered: bool = True) -> RawHeaders:
         headers.append((b"x-penstock-failed", ", ".join(map(_failed, request.attempts)).encode()))
     if request.injected:
         headers.append((b"x-penstock-chaos", ", ".join(request.injected).encode()))
+    if request.condensed is not None:
+        headers.append((b"x-penstock-condensed", request.condensed.header().encode()))
     if request.dropped:
         named = (name if _TOKEN.fullmatch(name) else "?" for name in request.dropped[:MAX_DROPPED])
         headers.append((b"x-penstock-dropped", ",".join(named).encode()))
@@ -109,6 +111,8 @@ def _spliced(document: bytes, request: Request, began: float) -> bytes:
         attempts = b',"cached":true'
     if request.classified is not None:
         attempts += b',"classification":' + to_json(request.classified.told())
+    if request.condensed is not None:
+        attempts += b',"condensed":' + to_json(request.condensed.told())
     seconds = asyncio.get_running_loop().time() - began
     return document[: document.rindex(b"}")] + _MEMBER % (
         to_json(request.provider),

@@ -27,8 +27,9 @@ _PATH = re.compile(
 )
 _TRACE = re.compile(r'Traceback \(most recent call last\)|\n[ \t]*File "')
 _OVERFLOW = re.compile(
-    r"context[ _]length|maximum context|context window|context limit|too many tokens|longer than the model"
-    r"|prompt is too long|input is too long",
+    r"context[ _]length|maximum context|context window|context limit|context size|too many tokens|longer than the model"
+    r"|longer than the maximum model|prompt is too long|input is too long|maximum prompt length"
+    r"|maximum number of tokens allowed",
     re.I,
 )
 _BROKE = re.compile(r"credit balance|insufficient balance|insufficient_quota|billing_hard_limit", re.I)

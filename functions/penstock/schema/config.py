@@ -16,6 +16,7 @@ from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.classification_section import ClassificationSection
+from penstock.schema.condensation_section import CondensationSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.telemetry_section import TelemetrySection
@@ -357,4 +358,5 @@ class Document:
     telemetry: TelemetrySection = field(default_factory=TelemetrySection)
     prices: list[PriceRow] = field(default_factory=list)
     templates: TemplateSection | None = None
+    condensation: CondensationSection | None = None
     chaos_engineering: ChaosSection = field(default_factory=ChaosSection)

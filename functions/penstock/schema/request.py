@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.schema.condensed import Condensed
 from penstock.schema.decision import Decision
 from penstock.schema.freshness import Freshness
 from penstock.schema.key import Caller
@@ -58,7 +59,8 @@ class Request:
     Where traces are kept, it has its place in one: ``trace``.
 
     A ``worker`` has taken the job by itself, and has ``worked`` so many seconds on what it answers. ``injected`` are
-    faults that were put into its calls on purpose.
+    faults that were put into its calls on purpose. One that is ``whole`` is not made shorter, or not once more;
+    ``condensed`` tells that it was.
 
     Where there is a cache of answers, ``freshness`` is what the request says of it; ``cache`` says afterwards whether
     it was served from there, with an answer of what ``age``.
@@ -99,6 +101,8 @@ class Request:
     classified: Decision | None = None
     local: bool = False
     chosen: str = ""
+    whole: bool = False
+    condensed: Condensed | None = None
 
     @property
     def wants_usage(self) -> bool:
