@@ -79,7 +79,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
-    document = _tasks(_listening(_document(path), environ, host, port), environ)
+    document = _logs(_tasks(_listening(_document(path), environ, host, port), environ), environ)
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
@@ -178,6 +178,13 @@ def _tasks(document: Document, environ: Mapping[str, str]) -> Document:
         raise SettingsError(f"must be one of {', '.join(BACKENDS)}", setting="MODEL_BACKEND")
     name = BACKENDS.get(backend, "")
     return _with(document, name, "tasks", model=model) if (model := environ.get(name, "").strip()) else document
+
+
+def _logs(document: Document, environ: Mapping[str, str]) -> Document:
+    """The configuration with the listener that the environment names."""
+    name = "REMOTE_LOG_SINK"
+    sink = environ.get(name, "").strip()
+    return _with(document, name, "logging", remote_sink=sink) if sink else document
 
 
 def _number(name: str, value: str, kind: type[int | float]) -> int | float:

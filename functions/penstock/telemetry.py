@@ -1,4 +1,4 @@
-"""Log lines: JSON (or text for a terminal) on standard error, one for each event and each outcome."""
+"""Log lines: JSON (or text for a terminal), one for each event and each outcome, on standard error and to sinks."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.json import to_json
 from penstock.schema.outcome import Outcome
 from penstock.schema.price import dollars
 
+if TYPE_CHECKING:
+    from penstock.sinks import Sink
+
 _QUERY_KEY = re.compile(r"(?i)(api_key=)[^&\s\"']+")
 _BEARER = re.compile(r"(?i)(bearer\s+|x-api-key:\s*)\S+")
+_KEY = re.compile(r"\b(psk|sk)-[A-Za-z0-9_-]{16,}")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 _FORMS = {"text": "%(asctime)s %(levelname)s %(name)s: %(message)s", "plain": "penstock: %(message)s"}
 
 outcomes = logging.getLogger("penstock.outcome")
+_sinks: list[Sink] = []
 
 
 def redact(text: str) -> str:
-    """The text without keys in query strings and headers."""
-    return _BEARER.sub(r"\1***", _QUERY_KEY.sub(r"\1***", text))
+    """The text without keys in query strings and headers, and without what looks like one anywhere."""
+    return _KEY.sub(r"\1-***", _BEARER.sub(r"\1***", _QUERY_KEY.sub(r"\1***", text)))
 
 
 class JsonLines(logging.Formatter):
@@ -38,7 +43,9 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": redact(record.getMessage()),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                line[name] = redact(value) if isinstance(value, str) else value
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))
         return to_json(line, fallback=str).decode()
@@ -52,11 +59,15 @@ class Text(logging.Formatter):
         return redact(super().format(record))
 
 
-def configure(level: str, form: str) -> None:
-    """Send the log lines of this process to standard error, as ``json``, ``text``, or ``plain`` for a command."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else Text(_FORMS[form]))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+def configure(level: str, form: str, sinks: Sequence[Sink] = ()) -> None:
+    """Send the log lines of this process to standard error, as ``json``, ``text``, or ``plain`` for a command, and to
+    these sinks; those before are closed.
+    """
+    _sinks[:] = sinks
+    handlers = [logging.StreamHandler(sys.stderr), *sinks]
+    for handler in handlers:
+        handler.setFormatter(JsonLines() if form == "json" else Text(_FORMS[form]))
+    logging.basicConfig(level=level, handlers=handlers, force=True)
 
 
 def tell(batch: Sequence[Outcome]) -> None:
@@ -67,8 +78,11 @@ def tell(batch: Sequence[Outcome]) -> None:
     if not outcomes.isEnabledFor(logging.INFO):
         return
     form = _text if isinstance(outcomes.root.handlers[0].formatter, Text) else _json
-    sys.stderr.buffer.write(b"".join(form(outcome) + b"\n" for outcome in batch))
+    lines = [form(outcome) for outcome in batch]
+    sys.stderr.buffer.write(b"\n".join([*lines, b""]))
     sys.stderr.buffer.flush()
+    for sink in _sinks:
+        sink.take(lines)
 
 
 def _json(outcome: Outcome) -> bytes:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from penstock import plugs, telemetry
+from penstock import plugs
 from penstock.bootstrap.alerts import build_alerts
 from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.classification import build_classification
 from penstock.bootstrap.condensing import build_condenser
+from penstock.bootstrap.logs import configure_logs
 from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
@@ -70,7 +71,7 @@ EAGER = ("", "job_runner")
 def build(settings: Settings) -> House:
     """Put a process together; nothing is opened yet. Raises ``SettingsError``."""
     document = settings.document
-    telemetry.configure(document.logging.level, document.logging.format)
+    configure_logs(settings)
     client = HttpClient()
     store = build_store(settings, client)
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))

@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from typing import Any
 
 from penstock import __version__
-from penstock.cli import chat, keys, look, serve
+from penstock.cli import chat, keys, logs, look, serve
 from penstock.errors import PenstockError
 
 
@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add(command)
     group = commands.add_parser("keys", help="Make, list and revoke keys.")
     keys.add(command, group.add_subparsers(required=True, metavar="action"))
+    group = commands.add_parser("logs", help="Listen to log lines.")
+    logs.add(command, group.add_subparsers(required=True, metavar="action"))
     look.add(command)
     chat.add(command)
     return parser

@@ -18,6 +18,7 @@ from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.classification_section import ClassificationSection
 from penstock.schema.condensation_section import CondensationSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
+from penstock.schema.logging_section import Logging
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.telemetry_section import TelemetrySection
 from penstock.schema.template_section import TemplateSection
@@ -108,14 +109,6 @@ class Bounds:
         require("max_prompt_tokens", self.max_prompt_tokens is None or self.max_prompt_tokens >= 1, "at least 1")
         require("attempts", 1 <= self.attempts <= 20, "from 1 to 20")
         require("ping_interval", 0 < self.ping_interval <= 15, "more than 0 and at most 15 seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class Logging:
-    """Log lines on standard error; at ``INFO`` each request writes one."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "text"] = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +331,7 @@ class Document:
     server: Server = Server()
     auth: Auth = field(default_factory=Auth)
     request: Bounds = Bounds()
-    logging: Logging = Logging()
+    logging: Logging = field(default_factory=Logging)
     providers: list[Provider] | None = None
     workers: Workers = Workers()
     routing: Routing = Routing()
