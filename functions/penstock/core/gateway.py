@@ -233,6 +233,8 @@ class Gateway:
         if account.turn is None or (kept := account.turn.kept) is None:
             return None
         await self._count(request)
+        if terms := self.limiter.terms(request):
+            request.standing = self.limiter.standing(terms)
         request.deployment, request.provider, request.dropped = kept.deployment, kept.provider, kept.dropped
         return kept
 

@@ -71,7 +71,7 @@ async def test_what_has_expired_is_to_be_brought_anew(store: Store) -> None:
 async def test_what_is_too_large_is_told_to_be_so_and_changes_nothing(store: Store) -> None:
     await store.keep_cached("a", b"one", now=NOW, expires=NOW + 10)
     with pytest.raises(RequestTooLarge):
-        await store.keep_cached("a", bytes(1024 * 1024 + 1), now=NOW, expires=NOW + 10)
+        await store.keep_cached("a", bytes(8 * 1024 * 1024 + 1), now=NOW, expires=NOW + 10)
     assert await store.find_cached("a", now=NOW) == Cached(b"one", NOW + 10)
     await store.keep_cached("a", bytes(390_000), now=NOW, expires=NOW + 10)
 
