@@ -14,8 +14,10 @@ from penstock.schema.caching_section import MemorySection
 
 log = logging.getLogger("penstock.memory")
 
+OFTEN = 0.25
+"""Seconds between two looks while requests come: one takes a tenth of a millisecond."""
 SOON = 1.0
-"""Seconds between two looks while requests come, and until refused ones should be tried again."""
+"""Seconds until a request that was refused should be tried again."""
 
 USED = Gauge("penstock_memory_used_percent", "Of the memory that this process may use, how much is used.")
 SHORT = Gauge("penstock_memory_short", "1 while new requests are refused because memory is short.")
@@ -24,7 +26,7 @@ REFUSED = Counter("penstock_memory_refused_total", "Requests that were refused b
 
 
 class MemoryGuard(Chore):
-    """Looks regularly, and before a request if the last look is a second old.
+    """Looks regularly, and before a request if the last look is a quarter of a second old.
 
     ``look`` answers how many percent of the memory are used, ``shrink`` has caches keep that share of what they hold,
     ``give_back`` hands the system what was freed.
@@ -50,7 +52,7 @@ class MemoryGuard(Chore):
 
     def check(self) -> None:
         """Raise ``MemoryShort`` while there is no memory for another request."""
-        if time.monotonic() - self._looked_at >= min(SOON, self._section.monitoring_interval):
+        if time.monotonic() - self._looked_at >= min(OFTEN, self._section.monitoring_interval):
             self.guard()
         if self.short:
             REFUSED.add()
