@@ -58,6 +58,12 @@ def counted(server: Server, name: str) -> float:
     return sum(map(float, re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)))
 
 
+def connected(server: Server) -> bool | None:
+    with server.client("test-key-123") as client:
+        told: bool | None = client.get("/health").json()["redis_connected"]
+    return told
+
+
 @pytest.mark.row("I11")
 def test_a_repeated_question_is_answered_from_the_cache(serve: Serve) -> None:
     server = serve(CONFIG + SECTIONS)
@@ -89,10 +95,12 @@ def test_instances_share_it_in_redis_and_go_on_when_that_dies(serve: Serve, redi
     assert cache_of(ask(one)) == "MISS"
     wait_for(lambda: counted(one, "penstock_cache_kept_total"), "the answer to be kept")
     assert cache_of(ask(other)) == "HIT"
+    assert connected(other) is True
     redis_server.stop()
     try:
         assert cache_of(ask(other, "while Redis is dead")) == "MISS"
         assert cache_of(ask(other, "while Redis is dead")) == "HIT", "the process itself remembers"
+        assert connected(other) is False
     finally:
         redis_server.start()
 

@@ -59,7 +59,7 @@ def _score(status: str, conditions: dict[str, str]) -> float:
 
 
 def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, str]) -> dict[str, Any]:
-    """What the documents of all earlier systems show; ``redis_connected`` is of a cache that is not configured."""
+    """What the documents of all earlier systems show; ``redis_connected`` is ``None`` without one."""
     now = time.time()
     serving = [place.deployment for name, places in found.items() if conditions[name] != UNHEALTHY for place in places]
     first = min(serving, key=lambda deployment: deployment.priority, default=None)
@@ -75,7 +75,7 @@ def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, 
         "model": first.model if first else None,
         "available_models": models,
         "model_loaded": bool(models),
-        "redis_connected": None,
+        "redis_connected": house.caches.connected if house.caches is not None else None,
         "providers": {
             "total": len(conditions) + disabled,
             **{word: counts[word] for word in (HEALTHY, DEGRADED, UNHEALTHY)},

@@ -95,6 +95,11 @@ class Cache:
         """Whether other processes see what is kept."""
         return self._backing is not None
 
+    @property
+    def reached(self) -> bool:
+        """Whether what is behind has answered when it was last asked."""
+        return self._failures == 0
+
     async def get(self, key: str, *, counted: bool = True) -> bytes | None:
         """The value; ``None`` if there is none."""
         if (packed := self.memory.find(key, time.time())) is not None:

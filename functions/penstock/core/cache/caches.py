@@ -25,6 +25,11 @@ class Caches:
         self.cleaner = cleaner
         self._behind = behind
 
+    @property
+    def connected(self) -> bool | None:
+        """Whether the server behind them answers; ``None`` where there is none."""
+        return self.answers.cache.reached if self._behind is not None else None
+
     def shrink(self, share: float) -> int:
         """Keep that share of what is in memory; answers how many values went."""
         return self.answers.cache.shrink(share) + self.summaries.shrink(share)

@@ -18,6 +18,7 @@ BATCH = 64
 LARGEST = 32 * 1024 * 1024
 
 _REASON = re.compile(rb'"finish_reason"\s*:\s*"([^"]*)"')  # in a text, its quotes would be escaped
+_USAGE = b'"usage"'
 _WHOLE = frozenset({b"stop", b"length", b"tool_calls", b"function_call"})
 
 
@@ -49,7 +50,7 @@ class Kept:
         relay = None if request.wants_usage else Relay(request.model, show_usage=False)
         for first in range(0, len(payloads), BATCH):
             batch = payloads[first : first + BATCH]
-            if shown := relay.see(batch) if relay else batch:
+            if shown := _without_usage(relay, batch) if relay else batch:
                 yield shown
 
 
@@ -96,7 +97,14 @@ class RecordingRelay(Relay):
             self._size += sum(map(len, out))
             if self._size > LARGEST:
                 self.payloads = None
-        return self._shown.see(out) if self._shown and out else out
+        return _without_usage(self._shown, out) if self._shown else out
+
+
+def _without_usage(relay: Relay, batch: list[bytes]) -> list[bytes]:
+    """Payloads under the public model's name as a caller sees them who did not ask for usage: few need a look."""
+    if not any(_USAGE in payload for payload in batch):
+        return batch
+    return [each for payload in batch for each in (relay.see([payload]) if _USAGE in payload else [payload])]
 
 
 async def _batches(payloads: list[bytes]) -> AsyncGenerator[list[bytes], None]:
