@@ -168,6 +168,21 @@ def test_a_rule_that_cannot_be_is_refused_with_its_field(
 
 
 @pytest.mark.row("P6")
+def test_a_rules_channels_are_tried_out_on_demand(serve: Serve) -> None:
+    with slack() as receiver:
+        server = serve(telling(receiver))
+        call(server, "POST", "/v1/rules", rule(name="tried", channels=["log", "webhook", "email"]))
+        answer = call(server, "POST", "/v1/rules/tried/test")
+        told = [(each["channel"], each["status"]) for each in answer.json()["notifications"]]
+        assert told == [("log", "sent"), ("webhook", "sent"), ("email", "failed")]
+        assert answer.json()["notifications"][2]["reason"] == "it is not configured here"
+        assert receiver.told("tried") == ["alert.test"]
+        assert receiver.received[0]["text"].startswith("[TEST] tried")
+        assert alerts(server) == []
+        assert call(server, "POST", "/v1/rules/nothing/test").status_code == 404
+
+
+@pytest.mark.row("P6")
 @pytest.mark.parametrize("query", ["?severity=fatal", "?status=open"])
 def test_a_filter_that_there_is_not_is_refused(gateway: Server, query: str) -> None:
     assert call(gateway, "GET", f"/v1/alerts{query}").status_code == 400

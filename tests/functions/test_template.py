@@ -62,6 +62,7 @@ BUFFERED = {
     ("GET", "/v1/rules/{rule_name}"),
     ("PUT", "/v1/rules/{rule_name}"),
     ("DELETE", "/v1/rules/{rule_name}"),
+    ("POST", "/v1/rules/{rule_name}/test"),
     ("POST", "/v1/embeddings"),
     ("POST", "/api/v1/apikeys"),
     ("GET", "/api/v1/apikeys"),

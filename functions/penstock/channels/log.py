@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from penstock.channels._tools import Tools
 from penstock.core.alerts.words import subject
-from penstock.schema.alert import RESOLVED, Message
+from penstock.schema.alert import FIRING, Message
 
 log = logging.getLogger("penstock.alerts")
 
@@ -28,7 +28,7 @@ class LogChannel:
     async def tell(self, message: Message, *, timeout: float) -> None:
         """Write one line."""
         alert = message.alert
-        level = logging.INFO if message.event == RESOLVED else LEVELS[alert.severity]
+        level = LEVELS[alert.severity] if message.event == FIRING else logging.INFO
         known = {"telling_id": message.id, "alert_id": alert.id, "rule": alert.rule, "event": message.event}
         known |= {"metric_path": alert.metric_path, "severity": alert.severity}
         log.log(level, "%s", subject(message), extra=known)

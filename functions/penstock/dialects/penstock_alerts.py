@@ -133,6 +133,21 @@ async def remove_rule(rule_name: str, house: Here, actor: Administrator) -> dict
     return {"name": rule_name, "object": "alert.rule", "deleted": True}
 
 
+@router.post("/rules/{rule_name}/test", summary="Tell a rule's channels a test, and say what came of it")
+async def test_rule(rule_name: str, house: Here, actor: Administrator) -> dict[str, Any]:
+    """One try each, now; nothing is kept of it."""
+    kept = await house.alerts.rulebook.find(rule_name)
+    told = await house.alerts.teller.test(kept.rule)
+    return {
+        "object": "alert.test",
+        "rule": rule_name,
+        "notifications": [
+            {"channel": name, "status": "failed" if reason else "sent", "reason": reason or None}
+            for name, reason in told
+        ],
+    }
+
+
 def _rule(house: House, kept: Kept) -> dict[str, Any]:
     told: dict[str, Any] = {"object": "alert.rule", **{name: getattr(kept.rule, name) for name in FIELDS}}
     told["source"] = "config" if kept.configured else "api"

@@ -28,6 +28,9 @@ PENDING, FIRING, ACKNOWLEDGED, RESOLVED = "pending", "firing", "acknowledged", "
 OPEN = (PENDING, FIRING, ACKNOWLEDGED)
 ACTIVE = (FIRING, ACKNOWLEDGED)
 
+TEST = "test"
+"""What is told in the place of an event when somebody wants to see whether it arrives."""
+
 WAITING, SENT, FAILED = "waiting", "sent", "failed"
 
 LOG = "log"
@@ -149,8 +152,8 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a channel is to tell: that this ``alert`` fires, or is over. ``id`` is its telling's: who may be told twice
-    can know it by that.
+    """What a channel is to tell: that this ``alert`` fires, or is over, or would be told like this. ``id`` is its
+    telling's: who may be told twice can know it by that.
     """
 
     id: str

@@ -31,7 +31,7 @@ def judge(watch: Watch, rule: Rule | None, value: float | None, now: float) -> W
     if not rule.holds(value):
         return watch if alert is None else _over(watch, alert, value, "", now)
     if alert is None:
-        alert = _begun(rule, value, now)
+        alert = begun(rule, value, now)
         watch = replace(watch, alerts=(*watch.alerts, alert)[-KEPT:])
     if alert.status == PENDING and now - alert.began_at >= rule.for_minutes * MINUTE:
         alert = replace(alert, status=FIRING, fired_at=now, value=value, severity=rule.severity)
@@ -70,7 +70,8 @@ def with_tellings(watch: Watch, changed: Iterable[Telling]) -> Watch:
     return replace(watch, alerts=tuple(alerts))
 
 
-def _begun(rule: Rule, value: float, now: float) -> Alert:
+def begun(rule: Rule, value: float, now: float) -> Alert:
+    """The alert of a rule that has just been found to hold."""
     return Alert(
         id="alert_" + _digest(rule.name, repr(now)),
         rule=rule.name,

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from penstock.core.alerts.judging import due, with_tellings
+from penstock.core.alerts.judging import begun, due, with_tellings
 from penstock.core.alerts.revision import revise
 from penstock.core.counters import Counter
 from penstock.core.ports import Channel, Store
 from penstock.errors import UpstreamError, UpstreamTimeout
-from penstock.schema.alert import FAILED, SENT, Alert, Message, Telling, Watch
+from penstock.schema.alert import FAILED, SENT, TEST, Alert, Message, Rule, Telling, Watch
 
 log = logging.getLogger("penstock.alerts")
 
@@ -27,6 +27,8 @@ MARGIN = 15.0
 """Seconds beyond a channel's time that a sender has to write what came of it, until it is taken for dead."""
 SLACK = 1.0
 """Seconds beyond its time after which a channel is cut off that did not keep to it."""
+GRACE = 5.0
+"""Seconds that those who are being told have when the process ends."""
 AT_ONCE = 16
 """Rules whose channels are told at the same time."""
 LONGEST = 10.0
@@ -48,12 +50,46 @@ class Teller:
         self._open = open_channel
         self._timeout = timeout
         self._channels: dict[str, Channel | None] = {}
+        self._under_way: set[asyncio.Task[int]] = set()
 
     async def tell(self, watches: Sequence[Watch]) -> int:
         """Tell what is due of these, all channels at once; answers how many tries that took. Raises ``StateError``.
 
-        What this process does not live to note is told again by the next one, under the same id.
+        What this process does not live to note is told again by the next one, under the same id. So who is not waited
+        for any more goes on until ``close``.
         """
+        task = asyncio.ensure_future(self._tell_all(watches))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.wait([task])
+        return task.result()
+
+    async def test(self, rule: Rule) -> list[tuple[str, str]]:
+        """Tell each of a rule's channels a test; answers them with why they could not be told, empty if they were."""
+        now = time.time()
+        alert = replace(begun(rule, rule.threshold, now), id="alert_test")
+        tellings = [Telling(f"test_{secrets.token_hex(12)}", name, TEST) for name in rule.channels]
+        reasons = await asyncio.gather(*(self._reason(alert, telling) for telling in tellings))
+        return list(zip(rule.channels, reasons, strict=True))
+
+    async def close(self) -> None:
+        """Let what is under way end, and let go of the channels."""
+        left = tuple(self._under_way)
+        if left:
+            await asyncio.wait(left, timeout=GRACE)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for channel in self._channels.values():
+            if channel is not None:
+                await channel.aclose()
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.debug("not all was told: %s", error)  # who waits for it is told as well
+
+    async def _tell_all(self, watches: Sequence[Watch]) -> int:
         room, until = asyncio.Semaphore(AT_ONCE), time.monotonic() + LONGEST
 
         async def in_turn(watch: Watch) -> int:
@@ -62,12 +98,6 @@ class Teller:
 
         tasks = [asyncio.ensure_future(in_turn(watch)) for watch in watches if due(watch, time.time())]
         return sum(await _all_of(tasks))
-
-    async def close(self) -> None:
-        """Let go of the channels."""
-        for channel in self._channels.values():
-            if channel is not None:
-                await channel.aclose()
 
     async def _tell_of(self, watch: Watch) -> int:
         """Take what is due of a watch, and try it."""
@@ -138,6 +168,9 @@ async def _all_of(tasks: Sequence[asyncio.Task[T]]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # one of several is raised
     return [task.result() for task in tasks]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.schema.alert import FIRING, RESOLVED, Alert, Message
+from penstock.schema.alert import FIRING, RESOLVED, TEST, Alert, Message
 
 
 def subject(message: Message) -> str:
     """One line that says it all."""
     alert, firing = message.alert, message.event == FIRING
+    if message.event == TEST:
+        return f"[TEST] {alert.rule}: would be told like this; nothing has happened"
     if firing:
         return f"[{alert.severity.upper()}] {alert.rule}: {_found(alert, alert.value)}"
     told = alert.resolved_because or _found(alert, alert.resolved_value)

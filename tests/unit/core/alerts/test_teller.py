@@ -70,6 +70,31 @@ async def test_a_plugs_own_mistake_is_a_failure_that_is_logged_and_keeps_nobody_
     assert "nobody foresaw" in caplog.text
 
 
+async def test_who_is_being_told_when_the_process_ends_is_told_once(store: Store) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    heard: list[str] = []
+
+    class Slow(Odd):
+        async def tell(self, message: Message, *, timeout: float) -> None:
+            begun.set()
+            await go_on.wait()
+            heard.append(message.id)
+
+    watch = judge(Watch("r", 1, RULE), RULE, 1.0, 1000.0)
+    await store.replace_watch(watch)
+    telling = Teller(store, lambda _: Slow(""), timeout=5.0)
+    turn = asyncio.ensure_future(telling.tell([watch]))
+    await begun.wait()
+    turn.cancel()
+    closing = asyncio.ensure_future(telling.close())
+    go_on.set()
+    await closing
+    found = await store.find_watch("r")
+    assert found is not None
+    (told,) = found.alerts[0].tellings
+    assert (told.status, heard) == (SENT, [told.id])
+
+
 async def test_a_channel_that_hangs_is_cut_off(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teller, "SLACK", 0.05)
     odd, other = await told(store, Odd("hangs"), "odd", "other")
