@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache
 from typing import Any
 
 from penstock import bootstrap, settings
+from penstock.succession import Succession
 
 # One loop for the life of the instance: a connection opened by one invocation serves the next.
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
 
+# The house is built with the first tick: while the store is away, ticks fail and come again.
+succession = Succession(lambda: bootstrap.build(settings.load()))
 
-@cache
-def housekeeper() -> Any:
-    """The housekeeper, made with the first tick: while the store is away, ticks fail and come again."""
-    house, made = bootstrap.build_housekeeper(settings.load())
-    loop.run_until_complete(house.open())
-    return made
+
+async def tick() -> dict[str, Any]:
+    """Do the chores once, by the configuration of now."""
+    house = await succession.current()
+    with house.guests:
+        return await bootstrap.housekeeper_of(house).run()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Do the chores once; a failure is Lambda's to report, and the next tick tries again."""
-    done: dict[str, Any] = loop.run_until_complete(housekeeper().run())
-    return done
+    return loop.run_until_complete(tick())

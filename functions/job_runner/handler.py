@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from functools import cache
 from typing import Any
 
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from penstock import bootstrap, settings
+from penstock.succession import Succession
 
 log = logging.getLogger("penstock.job_runner")
 loop = asyncio.new_event_loop()  # one for the life of the instance: a connection serves the next invocation too
@@ -16,18 +16,14 @@ asyncio.set_event_loop(loop)
 batch = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-@cache
-def runner() -> Any:
-    """The runner, made with the first batch: while the store is away, batches fail and come again."""
-    house, made = bootstrap.build_runner(settings.load())
-    loop.run_until_complete(house.open())
-    return made
+# The house is built with the first batch: while the store is away, batches fail and come again.
+succession = Succession(lambda: bootstrap.build(settings.load()))
 
 
 async def run(record: SQSRecord) -> None:
     """Run one message's job; raising gives the message back to the queue."""
     try:
-        await runner().run(record.body)
+        await succession.house.runner.run(record.body)
     except Exception as error:  # a message may hold a prompt: the log gets its id and the kind of failure alone
         log.error("message %s failed with %s; the queue delivers it again", record.message_id, type(error).__name__)
         raise
@@ -35,5 +31,5 @@ async def run(record: SQSRecord) -> None:
 
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Run every message of the batch at once; answer which ones failed."""
-    runner()
+    loop.run_until_complete(succession.current())
     return async_process_partial_response(event, run, batch, context)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from random import getrandbits
 from typing import Any
@@ -40,6 +43,7 @@ from penstock.dialects._strict import StrictRoute
 from penstock.errors import InvalidRequest, MethodNotAllowed, NotFound, PenstockError
 from penstock.house import House
 from penstock.schema.wire_error import error_document
+from penstock.succession import Succession
 
 log = logging.getLogger("penstock.app")
 
@@ -59,9 +63,9 @@ class App:
     """Penstock over ASGI. The house is built at start-up, or with the first request where there is no start-up."""
 
     def __init__(self, build: Callable[[], House]) -> None:
-        self._build = build
-        self._house: House | None = None
+        self.succession = Succession(build)
         self._opening = asyncio.Lock()
+        self._opened = False
         self._hot: dict[tuple[str, str], Handler] = {}
         self._tellers: list[tuple[str, str, Teller]] = []
         self._forms: dict[str, ErrorForm] = {}
@@ -88,8 +92,14 @@ class App:
         exchange = Exchange(scope, receive, send, _request_id())
         handler = self._known(scope) or self._cold
         try:
-            exchange.house = self._house or await self.open()
-            await handler(exchange)
+            if not self._opened:
+                await self.open()
+            house = exchange.house = self.succession.house
+            exchange.config = house.settings.version
+            with house.guests:
+                if house.settings.door:
+                    self.succession.look()
+                await handler(exchange)
         except ClientLeft:
             pass
         except PenstockError as error:
@@ -115,15 +125,14 @@ class App:
     async def open(self) -> House:
         """Build and open the house, once. Raises ``SettingsError`` or ``StateError``."""
         async with self._opening:
-            if self._house is None:
-                house = self._build()
-                await house.open()
-                self._house = house
+            house = await self.succession.open()
+            if not self._opened:
+                self._opened = True
                 if not house.settings.door:
-                    house.start()
+                    self.succession.start()
                     self._prepare()
                 _spare_collector()
-            return self._house
+            return house
 
     def _prepare(self) -> None:
         """Build now what a function builds when it is first needed, so that no request waits for it."""
@@ -135,9 +144,8 @@ class App:
 
     async def close(self) -> None:
         """Write what waits to be written."""
-        if self._house is not None:
-            await self._house.close()
-            self._house = None
+        self._opened = False
+        await self.succession.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -147,9 +155,21 @@ class App:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
-        await receive()
+        with self._reloading():
+            await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    @contextmanager
+    def _reloading(self) -> Iterator[None]:
+        """Load the configuration anew at each ``SIGHUP``, where this is the loop that hears signals."""
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self.succession.look_anew)
+        yield
+        loop.remove_signal_handler(signal.SIGHUP)
 
     async def _cold(self, exchange: Exchange) -> None:
         """Hand the exchange to FastAPI; the first one may be for a dialect that was not imported yet."""
@@ -166,7 +186,12 @@ class App:
         async def serve(receive: Receive, send: Send) -> None:
             await self.api(exchange.scope, receive, send)
 
+        name = exchange.house.settings.document.app.name
+        if self.api.title != name:
+            self.api.title, self.api.openapi_schema = name, None
+
         exchange.scope["penstock.exchange"] = exchange
+        exchange.scope["penstock.succession"] = self.succession
         key = idempotency_key(exchange) if exchange.scope["method"] == "POST" else None
         if key is None:
             await serve(exchange.receive, send)

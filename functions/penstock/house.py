@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from penstock.core.cache.caches import Caches
 from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
+from penstock.core.guests import Guests
 from penstock.core.health import Prober
 from penstock.core.jobs.consumer import Consumer
 from penstock.core.jobs.following import Follower
 from penstock.core.jobs.inplace import InPlace
 from penstock.core.jobs.pulled import PulledJobs
+from penstock.core.jobs.recording import Channels
 from penstock.core.jobs.repeats import Repeats
 from penstock.core.jobs.resender import Resender
 from penstock.core.jobs.runner import JobRunner
@@ -44,9 +47,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """The parts of one process, on one event loop."""
+    """The parts of one process, on one event loop, for one version of its configuration.
+
+    ``speak`` has the process log as this configuration says. A successor, which ``build`` makes from other settings, has
+    the same client, store, queue, objects, channels, consumer and pool; this one is to ``rest`` from then on, and to
+    ``retire`` when its last guest has left.
+    """
 
     settings: Settings
+    build: Callable[[Settings, House], House]
+    speak: Callable[[], None]
+    guests: Guests
     client: HttpClient
     store: Store
     keyring: Keyring
@@ -60,6 +71,7 @@ class House:
     gateway: Gateway
     queue: Queue
     objects: Objects | None
+    channels: Channels
     jobs: Submissions
     follower: Follower
     repeats: Repeats
@@ -89,50 +101,69 @@ class House:
         if self.objects is not None:
             await self.objects.open()
 
-    def start(self) -> None:
-        """Run jobs and do chores from now on, as a server does: a command that looks around must take no job."""
-        if self.pool is not None:
+    def start(self, before: House | None = None) -> None:
+        """Run jobs and do chores from now on, as a server does: a command that looks around must take no job.
+
+        The jobs and chores of the house ``before`` go on here.
+        """
+        if self.pool is not None and before is None:
             self.pool.start()
-        self.resender.start()
-        self.sweeper.start()
-        self.usher.start()
-        self.consumer.start()
-        self.webhooks.courier.start()
-        self.alerts.start()
-        self.reaper.start()
+        self.resender.start(before.resender if before else None)
+        self.sweeper.start(before.sweeper if before else None)
+        self.usher.start(before.usher if before else None)
+        self.webhooks.courier.start(before.webhooks.courier if before else None)
+        self.alerts.start(before.alerts if before else None)
+        self.reaper.start(before.reaper if before else None)
         if self.settings.document.health_check.enabled:
-            self.prober.start()
+            self.prober.start(before.prober if before else None)
         if self.caches is not None:
-            self.caches.cleaner.start()
+            self.caches.cleaner.start(before.caches.cleaner if before and before.caches else None)
         if self.memory is not None:
             self.memory.start()
         if (condenser := self.gateway.condenser) is not None and condenser.cleaner is not None:
-            condenser.cleaner.start()
+            last = before.gateway.condenser if before else None
+            condenser.cleaner.start(last.cleaner if last else None)
+        document = self.settings.document
+        self.consumer.follow(self.runner, concurrency=document.jobs.concurrency, grace=document.server.grace)
+        self.consumer.start()
+
+    async def rest(self) -> None:
+        """Do no more chores, another house does; who is inside is served on."""
+        await self.resender.close()
+        await self.sweeper.close()
+        await self.usher.close()
+        await self.webhooks.courier.stop()
+        await self.alerts.watchman.close()
+        await self.prober.close()
+        await self.reaper.close()
+        if self.memory is not None:
+            await self.memory.close()
+        if self.caches is not None:
+            await self.caches.cleaner.close()
+        if (condenser := self.gateway.condenser) is not None and condenser.cleaner is not None:
+            await condenser.cleaner.close()
+        self.limiter.rest()
+
+    async def retire(self) -> None:
+        """Let go of what no other house has, once nobody is inside."""
+        await self.pulled.close()
+        await self.rest()
+        await self.webhooks.close()
+        await self.alerts.close()
+        await self.gateway.close()
+        if self.caches is not None:
+            await self.caches.close()
+        await self.ledger.close()
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
+        await self.limiter.close()
 
     async def close(self) -> None:
         """Write what waits to be written and let go of everything."""
         await self.consumer.close()
-        await self.pulled.close()
-        await self.resender.close()
-        await self.sweeper.close()
-        await self.usher.close()
-        await self.webhooks.close()
-        await self.alerts.close()
-        await self.prober.close()
-        await self.reaper.close()
-        await self.gateway.close()
-        if self.memory is not None:
-            await self.memory.close()
-        if self.caches is not None:
-            await self.caches.close()
-        if (condenser := self.gateway.condenser) is not None and condenser.cleaner is not None:
-            await condenser.cleaner.close()
-        await self.ledger.close()
-        if self.spans is not None:
-            await asyncio.to_thread(self.spans.close)
+        await self.retire()
         if self.pool is not None:
             await self.pool.close()
-        await self.limiter.close()
         if self.objects is not None:
             await self.objects.close()
         await self.client.aclose()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
+import sys
+from contextlib import suppress
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.supervisors.multiprocess import Multiprocess
 
 from penstock.core.json import to_json
 from penstock.errors import InvalidRequest
@@ -81,9 +87,19 @@ class Protocol(HttpToolsProtocol):
         self.loop.call_later(LINGER, self.transport.close)
 
 
+class Parent(Multiprocess):
+    """Uvicorn's parent of several processes, which passes ``SIGHUP`` on: each loads its configuration anew."""
+
+    def handle_hup(self) -> None:
+        """Uvicorn would start other processes, which a bad configuration keeps from starting."""
+        for child in self.processes:
+            if child.pid is not None and child.process.is_alive():
+                os.kill(child.pid, signal.SIGHUP)
+
+
 def run(server: Server, workers: int) -> None:
     """Serve ``penstock.asgi:app`` with the settings of the environment until a signal ends it, in order."""
-    uvicorn.run(
+    config = uvicorn.Config(
         "penstock.asgi:app",
         host=server.host,
         port=server.port,
@@ -98,3 +114,11 @@ def run(server: Server, workers: int) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=server.grace,
     )
+    if workers > 1:
+        Parent(config, sockets=[config.bind_socket()]).run()
+        return
+    served = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        served.run()
+    if not served.started:
+        sys.exit(STARTUP_FAILURE)

@@ -6,15 +6,17 @@ The only module that reads ``os.environ``. A mistake is one ``SettingsError``: f
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from penstock.errors import SettingsError
 from penstock.schema.alert_section import ChannelSection
-from penstock.schema.config import Document
+from penstock.schema.config import HASHED, Document, Server
 from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
+from penstock.schema.source import Source
 
 DEFAULT_STATE = "sqlite:///.penstock/state.db"
 SHORTEST = 16
@@ -26,7 +28,7 @@ KEY_VARIABLES = ("ROUTER_API_KEY", "ROUTER_ALLOWED_API_KEYS", "API_KEYS")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a process is told, once and for good.
+    """All that a process is told, until it is told anew.
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
@@ -34,6 +36,10 @@ class Settings:
     without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere. In the
     ``metrics_folder`` several processes of one server put what they count together. The ``cache_url`` of a Redis may
     hold a password.
+
+    ``source`` is the text that ``document`` was read from, ``version`` its number in the state (0: none), ``listens``
+    what it says of the server before the command line does, and ``again`` reads everything anew with another text under
+    another number.
     """
 
     state_url: str = DEFAULT_STATE
@@ -48,6 +54,10 @@ class Settings:
     credentials: Mapping[str, Secret] = field(default_factory=dict)
     fleet_secret: Secret | None = None
     cache_url: Secret | None = None
+    source: Source | None = None
+    version: int = 0
+    listens: Server = field(default_factory=Server)
+    again: Callable[[Source | None, int], Settings] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +82,18 @@ def load(
     queue: str | None = None,
     host: str | None = None,
     port: int | None = None,
+    source: Source | None = None,
+    version: int = 0,
 ) -> Settings:
-    """Read the environment and the configuration it names; arguments go before variables.
+    """Read the environment and the configuration it names; arguments go before variables, a ``source`` before a file.
 
     Raises ``SettingsError``, whose text is one line for a person.
     """
     environ = os.environ if environ is None else environ
     path = config or environ.get("PENSTOCK_CONFIG", "")
-    document = _logs(_tasks(_listening(_document(path), environ, host, port), environ), environ)
+    source = source or _source(path)
+    said = _document(source)
+    document = _debugged(_logs(_tasks(_listening(said, environ, host, port), environ), environ))
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
@@ -91,11 +105,19 @@ def load(
         document=document,
         keys=_keys(document, environ),
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}
-        | _named(document, environ, path)
-        | _of_channels(document.alerts.channels, environ, path),
+        | _named(document, environ, source)
+        | _of_channels(document.alerts.channels, environ, source),
         fleet_secret=_fleet_secret(environ),
         cache_url=Secret(cache) if (cache := environ.get("PENSTOCK_CACHE_URL")) else None,
+        source=source,
+        version=version,
+        listens=said.server,
+        again=partial(_again, environ, config=config, state=state, queue=queue, host=host, port=port),
     )
+
+
+def _again(environ: Mapping[str, str], source: Source | None, version: int, **given: Any) -> Settings:
+    return load(environ, source=source, version=version, **given)
 
 
 def export(settings: Settings) -> None:
@@ -132,19 +154,39 @@ def tokens(environ: Mapping[str, str] | None = None) -> Tokens:
     )
 
 
-def _document(path: str) -> Document:
-    if not path:
-        return Document()
-    from penstock.config import read_document  # noqa: PLC0415 - only a file needs pydantic and PyYAML
-
-    return read_document(path)
-
-
-def fault(path: str, keys: list[int | str], message: str) -> SettingsError:
-    """A mistake in the configuration file that shows only once it is put to use, with its line."""
+def read(path: str) -> Source:
+    """The text of a configuration file. Raises ``SettingsError``."""
     from penstock import config  # noqa: PLC0415 - only a file needs pydantic and PyYAML
 
-    return config.fault(path, keys, message)
+    return config.read(path)
+
+
+def kept(source: Source) -> str:
+    """The text of a configuration as the state keeps it: without secrets."""
+    from penstock.config import secrets  # noqa: PLC0415 - only a file needs pydantic and PyYAML
+
+    return secrets.kept(source)
+
+
+def _source(path: str) -> Source | None:
+    return read(path) if path else None
+
+
+def _document(source: Source | None) -> Document:
+    if source is None:
+        return Document()
+    from penstock.config import document_of  # noqa: PLC0415 - only a file needs pydantic and PyYAML
+
+    return document_of(source)
+
+
+def fault(source: Source | None, keys: list[int | str], message: str) -> SettingsError:
+    """A mistake in the configuration that shows only once it is put to use, with its line."""
+    if source is None:
+        return SettingsError(message, setting=".".join(map(str, keys)))
+    from penstock import config  # noqa: PLC0415 - only a file needs pydantic and PyYAML
+
+    return config.fault(source, keys, message)
 
 
 def _listening(document: Document, environ: Mapping[str, str], host: str | None, port: int | None) -> Document:
@@ -156,6 +198,12 @@ def _listening(document: Document, environ: Mapping[str, str], host: str | None,
         setting = "--port" if port is not None else "PENSTOCK_PORT"
         raise SettingsError(f"{str(given)!r} is no number from 1 to 65535", setting=setting) from None
     return replace(document, server=server)
+
+
+def _debugged(document: Document) -> Document:
+    if not document.server.debug:
+        return document
+    return replace(document, logging=replace(document.logging, level="DEBUG"))
 
 
 TASK_VARIABLES = (
@@ -209,7 +257,8 @@ def _keys(document: Document, environ: Mapping[str, str]) -> dict[str, Caller]:
     for name in KEY_VARIABLES:
         listed += [(name.lower(), key.strip()) for key in environ.get(name, "").split(",") if key.strip()]
     for number, (source, key) in enumerate(listed):
-        found.setdefault(Secret(key).sha256(), Caller(key_id=f"{source}-{number + 1}", scopes=("inference", "metrics")))
+        sha256 = key.removeprefix(HASHED) if key.startswith(HASHED) else Secret(key).sha256()
+        found.setdefault(sha256, Caller(key_id=f"{source}-{number + 1}", scopes=("inference", "metrics")))
     return found
 
 
@@ -220,7 +269,7 @@ def _fleet_secret(environ: Mapping[str, str]) -> Secret | None:
     return Secret(secret) if secret else None
 
 
-def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[str, Secret]:
+def _named(document: Document, environ: Mapping[str, str], source: Source | None) -> dict[str, Secret]:
     """The credentials that providers name; a variable that is not set is an error, unless the provider is off."""
     found = {}
     for number, provider in enumerate(document.providers or ()):
@@ -229,16 +278,16 @@ def _named(document: Document, environ: Mapping[str, str], path: str) -> dict[st
             continue
         if not environ.get(name):
             message = f"the environment variable {name} is not set: set it, or write 'enabled: false'"
-            raise fault(path, ["providers", number, "api_key_env"], message)
+            raise fault(source, ["providers", number, "api_key_env"], message)
         found[name] = Secret(environ[name])
     if name := document.workers.api_key_env:
         if not environ.get(name):
-            raise fault(path, ["workers", "api_key_env"], f"the environment variable {name} is not set")
+            raise fault(source, ["workers", "api_key_env"], f"the environment variable {name} is not set")
         found[name] = Secret(environ[name])
     return found
 
 
-def _of_channels(channels: ChannelSection, environ: Mapping[str, str], path: str) -> dict[str, Secret]:
+def _of_channels(channels: ChannelSection, environ: Mapping[str, str], source: Source | None) -> dict[str, Secret]:
     """The secrets that channels of alerts name; a variable that is not set is an error."""
     email, webhook = channels.email, channels.webhook
     places: list[tuple[list[int | str], Any]] = [
@@ -252,7 +301,7 @@ def _of_channels(channels: ChannelSection, environ: Mapping[str, str], path: str
     found = {}
     for keys, name in places:
         if name and not environ.get(name):
-            raise fault(path, ["alerts", "channels", *keys], f"the environment variable {name} is not set")
+            raise fault(source, ["alerts", "channels", *keys], f"the environment variable {name} is not set")
         if name:
             found[str(name)] = Secret(environ[name])
     return found

@@ -24,7 +24,7 @@ KINDS = (
 MISTAKES = {
     # unknown keys, with a suggestion where one is near
     "serverr: {}\n": "1: serverr: nothing reads this key; did you mean 'server'?",
-    "a: 1\n": "1: a: nothing reads this key",
+    "zz: 1\n": "1: zz: nothing reads this key",
     "1: 2\n": "1: 1: nothing reads this key",
     "server:\n  prot: 8000\n": "2: server.prot: nothing reads this key; did you mean 'port'?",
     PROVIDER

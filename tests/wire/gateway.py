@@ -86,9 +86,10 @@ class Reply:
 
 
 class Gateway:
-    """A gateway that listens, and a client of it."""
+    """A gateway that listens, and a client of it; ``house`` is the first of its ``app``."""
 
-    def __init__(self, house: House, url: str, client: httpx.AsyncClient) -> None:
+    def __init__(self, app: App, house: House, url: str, client: httpx.AsyncClient) -> None:
+        self.app = app
         self.house = house
         self.url = url
         self.client = client
@@ -199,7 +200,7 @@ async def serve(
         async with _listening(app) as url:
             headers = {"authorization": f"Bearer {KEY}"}
             async with httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE, verify=False) as client:
-                yield Gateway(await app.open(), url, client)
+                yield Gateway(app, await app.open(), url, client)
     finally:
         logging.root.handlers[:] = handlers
 

@@ -4,39 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock import plugs
 from penstock.bootstrap.alerts import build_alerts
-from penstock.bootstrap.backends import build_objects, build_queue, build_store, room_of
+from penstock.bootstrap.backends import Ground, ground_of, lay_ground
 from penstock.bootstrap.caches import build_caches, build_memory_guard
 from penstock.bootstrap.chaos import with_chaos
 from penstock.bootstrap.classification import build_classification
 from penstock.bootstrap.condensing import build_condenser
+from penstock.bootstrap.jobs import Others, build_jobs
 from penstock.bootstrap.logs import configure_logs
 from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
-from penstock.core.batches.accepting import Batches
-from penstock.core.batches.driver import Driver
-from penstock.core.batches.turns import Turns
 from penstock.core.cache.caches import Caches
-from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
+from penstock.core.guests import Guests
 from penstock.core.health import Prober
 from penstock.core.housekeeper import Housekeeper
-from penstock.core.jobs.bulk import Bulk
-from penstock.core.jobs.consumer import Consumer
-from penstock.core.jobs.following import Follower
-from penstock.core.jobs.inplace import InPlace
-from penstock.core.jobs.pulled import PulledJobs
-from penstock.core.jobs.recording import Channels
-from penstock.core.jobs.repeats import Repeats
-from penstock.core.jobs.resender import Resender
-from penstock.core.jobs.runner import JobRunner
-from penstock.core.jobs.submission import Submissions, Terms
-from penstock.core.jobs.usher import Usher
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
@@ -49,15 +37,12 @@ from penstock.core.registry import ModelRegistry
 from penstock.core.routing.breaker import Bounds
 from penstock.core.routing.router import Router
 from penstock.core.routing.warming import Start
-from penstock.core.sweeper import Sweeper
 from penstock.core.webhooks.desk import WebhookDesk, furnish
 from penstock.errors import UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.outbound.outlet import GuardedOutlet
-from penstock.providers._posted import Letters
 from penstock.providers._profiles import PROFILES
-from penstock.schema.batch import ENDPOINT as BATCHES
 from penstock.schema.config import Document
 from penstock.schema.model import Deployment
 from penstock.settings import Settings
@@ -68,46 +53,33 @@ if TYPE_CHECKING:
 EAGER = ("", "job_runner")
 
 
-def build(settings: Settings) -> House:
-    """Put a process together; nothing is opened yet. Raises ``SettingsError``."""
+def build(settings: Settings, before: House | None = None) -> House:
+    """Put a process together; nothing is opened yet. Raises ``SettingsError``.
+
+    A successor takes from the house ``before`` what outlives a configuration, and leaves it as it is.
+    """
     document = settings.document
-    configure_logs(settings)
-    client = HttpClient()
-    store = build_store(settings, client)
+    if before is None:
+        configure_logs(settings)
+    ground = ground_of(before) if before else lay_ground(settings)
+    client, store = ground.client, ground.store
     fleet = Fleet(store, settings.fleet_secret, _workplace(settings))
-    caches, spans = build_caches(settings, store), build_spans(settings)
-    gateway = _gateway(settings, store, client, fleet, caches, spans=spans)
-    queue, objects = build_queue(settings, client), build_objects(settings, client)
-    bulk, files = Bulk(objects, room_of(settings)), Shelf(store, objects, document.files)
+    caches, spans = build_caches(settings, store, before), build_spans(settings)
+    gateway = _gateway(settings, ground, fleet, caches, before, spans=spans)
     keyring = Keyring(store, settings.keys, required=document.auth.mode == "keys")
-    terms, channels, usher = _terms(document), Channels(), Usher(store, queue, _rooms(document))
-    told = (webhooks := _webhooks(settings, store, keyring)).announcer
-    shared = (store, queue, gateway, keyring, terms)
-    driver = Driver(store, queue, files, bulk, document.batches, longest=document.request.max_body_bytes)
-    errands = {BATCHES: Turns(store, queue, driver, told).take}
-    runner = JobRunner(*shared, bulk=bulk, channels=channels, usher=usher, announcer=told, errands=errands)
-    consumer = Consumer(queue, runner, concurrency=document.jobs.concurrency, grace=document.server.grace)
-    submissions = Submissions(store, queue, gateway, terms, bulk=bulk, channels=channels, announcer=told)
+    if before is not None:
+        keyring.succeed(before.keyring)
+    webhooks, guests = _webhooks(settings, store, keyring), Guests()
+    work = build_jobs(settings, ground, Others(gateway, keyring, fleet, webhooks.announcer, guests), before)
     return House(
-        *(settings, client, store, keyring, gateway.registry, fleet),
+        *(settings, build, partial(configure_logs, settings), guests, client, store, keyring, gateway.registry, fleet),
         *(gateway.ledger, gateway.prices, gateway.limiter),
         reaper=Reaper(store),
         prober=_prober(document, gateway.registry, gateway.router),
         gateway=gateway,
-        queue=queue,
-        objects=objects,
-        jobs=submissions,
-        follower=Follower(store, channels, bulk),
-        repeats=Repeats(store, retention=terms.retention),
-        runner=runner,
-        inplace=InPlace(gateway, submissions, runner, consumer),
-        pulled=PulledJobs(store, fleet, gateway, runner, Letters()),
-        resender=Resender(store, queue, told),
-        files=files,
-        batches=Batches(store, queue, files),
-        sweeper=Sweeper(store, objects, files, terms),
-        usher=usher,
-        consumer=consumer,
+        queue=ground.queue,
+        objects=ground.objects,
+        channels=ground.channels,
         webhooks=webhooks,
         caches=caches,
         memory=gateway.memory,
@@ -115,22 +87,16 @@ def build(settings: Settings) -> House:
         alerts=build_alerts(settings, store, client, vitals, gateway.router),
         templates=build_templates(settings),
         spans=spans,
-        pool=Pool(settings.metrics_folder) if settings.metrics_folder else None,
+        pool=before.pool if before else Pool(settings.metrics_folder) if settings.metrics_folder else None,
         key_header=document.auth.api_key_header.lower().encode(),
+        **work,
     )
 
 
-def build_runner(settings: Settings) -> tuple[House, JobRunner]:
-    """What the job runner's door needs."""
-    house = build(settings)
-    return house, house.runner
-
-
-def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
+def housekeeper_of(house: House) -> Housekeeper:
     """What the housekeeper's door needs."""
-    house = build(settings)
     first = (house.store, house.reaper, house.resender)
-    return house, Housekeeper(
+    return Housekeeper(
         *first,
         usher=house.usher,
         prober=house.prober,
@@ -141,16 +107,27 @@ def build_housekeeper(settings: Settings) -> tuple[House, Housekeeper]:
 
 
 def _gateway(
-    settings: Settings, store: Store, client: HttpClient, fleet: Fleet, caches: Caches | None, *, spans: Spans | None
+    settings: Settings,
+    ground: Ground,
+    fleet: Fleet,
+    caches: Caches | None,
+    before: House | None,
+    *,
+    spans: Spans | None,
 ) -> Gateway:
+    client, store = ground.client, ground.store
     document = settings.document
     configured, sources, spare = deployments(settings)
     connect = with_chaos(_connector(client), document.chaos_engineering)
     registry = ModelRegistry(store, configured, sources, connect, spare=spare, fleet=fleet)
     ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(spans))
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
+    router = _router(document, store)
+    if before is not None:
+        registry.succeed(before.registry)
+        router.succeed(before.gateway.router)
     return Gateway(
-        *(registry, _router(document, store), ledger, limiter, Catalog(document.prices)),
+        *(registry, router, ledger, limiter, Catalog(document.prices)),
         start=_starter(client),
         defers=any(place.cold_start is not None and place.cold_start.job for place in (*configured, *sources)),
         cache=caches.answers if caches is not None else None,
@@ -233,17 +210,6 @@ def _plan(settings: Settings) -> Plan:
         owner=limits.owner,
         owners=limits.owners,
     )
-
-
-def _terms(document: Document) -> Terms:
-    kept = document.jobs
-    return Terms(kept.retention, kept.timeout, kept.attempts, kept.time_limit)
-
-
-def _rooms(document: Document) -> dict[str, int]:
-    """How many requests of a model may be under way, where that is limited."""
-    limits = document.limits
-    return {name: each.concurrency for name, each in limits.models.items() if limits.enabled and each.concurrency}
 
 
 def _connector(client: HttpClient) -> Callable[[Deployment], Connection]:

@@ -58,7 +58,7 @@ def _sections(channels: ChannelSection, settings: Settings) -> dict[str, tuple[s
     for name, (kind, section) in found.items():
         if kind == "email" and section.via == "ses" and not (section.region or settings.region):
             keys = ["alerts", "channels", *(["others", name, "options"] if name in channels.others else [name])]
-            raise fault(settings.config_path, [*keys, "region"], "SES is in no region: say which, or set AWS_REGION")
+            raise fault(settings.source, [*keys, "region"], "SES is in no region: say which, or set AWS_REGION")
     return found
 
 
@@ -66,7 +66,7 @@ def _options(name: str, other: OtherChannel, settings: Settings) -> Any:
     """The record that the plug makes of a channel's options."""
 
     def wrong(key: list[int | str], message: str) -> SettingsError:
-        return fault(settings.config_path, ["alerts", "channels", "others", name, *key], message)
+        return fault(settings.source, ["alerts", "channels", "others", name, *key], message)
 
     known = plugs.names("channels")
     if other.type not in known:

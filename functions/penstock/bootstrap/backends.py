@@ -4,13 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from penstock import plugs
 from penstock.core.jobs.bulk import ROOM
+from penstock.core.jobs.recording import Channels
 from penstock.core.ports import Objects, Queue, Store
 from penstock.errors import SettingsError
+from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.settings import DEFAULT_STATE, Settings
+
+
+class Ground(NamedTuple):
+    """What the houses of one process all stand on."""
+
+    client: HttpClient
+    store: Store
+    queue: Queue
+    objects: Objects | None
+    channels: Channels
+
+
+def lay_ground(settings: Settings) -> Ground:
+    """The ground of the first house, not yet open. Raises ``SettingsError``."""
+    client = HttpClient()
+    backends = build_store(settings, client), build_queue(settings, client), build_objects(settings, client)
+    return Ground(client, *backends, Channels())
+
+
+def ground_of(house: House) -> Ground:
+    """What a house stands on."""
+    return Ground(house.client, house.store, house.queue, house.objects, house.channels)
 
 
 def build_store(settings: Settings, client: HttpClient) -> Store:

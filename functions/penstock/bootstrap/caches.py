@@ -13,6 +13,7 @@ from penstock.core.memory import MemoryGuard
 from penstock.core.ports import Store
 from penstock.errors import SettingsError
 from penstock.hardware import MemoryUse, give_back
+from penstock.house import House
 from penstock.schema.caching_section import CachingSection, MemorySection, ResponseCache, SummaryCache
 from penstock.settings import Settings
 
@@ -20,8 +21,11 @@ MB = 1024 * 1024
 USUAL = "redis://127.0.0.1:6379/0"
 
 
-def build_caches(settings: Settings, store: Store) -> Caches | None:
-    """The caches, or ``None`` without a section that turns them on. Raises ``SettingsError``."""
+def build_caches(settings: Settings, store: Store, before: House | None = None) -> Caches | None:
+    """The caches, or ``None`` without a section that turns them on. Raises ``SettingsError``.
+
+    They know what those of the house ``before`` have in memory.
+    """
     section = settings.document.caching
     if section is None or not section.enabled:
         return None
@@ -29,6 +33,9 @@ def build_caches(settings: Settings, store: Store) -> Caches | None:
     condensing = settings.document.condensation
     answers = _cache("responses", section.response_cache, backing)
     summaries = _cache("summaries", section.summary_cache, backing, condensing.cache_size if condensing else None)
+    if before is not None and before.caches is not None:
+        answers.succeed(before.caches.answers.cache)
+        summaries.succeed(before.caches.summaries)
     memory = settings.document.memory or MemorySection()
     cleaner = Cleaner(
         [answers, summaries],

@@ -27,8 +27,8 @@ def build_classification(settings: Settings, registry: ModelRegistry) -> Classif
         try:
             aliases[name] = Alias(alias, plugs.load("classifiers", alias.classifier).connect(alias))
         except SettingsError as error:
-            raise fault(settings.config_path, [*place, "classifier"], error.message) from None
+            raise fault(settings.source, [*place, "classifier"], error.message) from None
         except ValueError as error:
             key, _, words = str(error).partition(": ")
-            raise fault(settings.config_path, [*place, key], words) from None
+            raise fault(settings.source, [*place, key], words) from None
     return Classification(aliases, Sensitive(section.sensitive), registry, section.local)

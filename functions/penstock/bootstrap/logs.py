@@ -37,7 +37,7 @@ def configure_logs(settings: Settings) -> None:
         except OSError as error:
             if not settings.door:
                 why = f"{section.file} cannot be written: {error.strerror}"
-                raise fault(settings.config_path, ["logging", "file"], why) from None
+                raise fault(settings.source, ["logging", "file"], why) from None
             problem = error
     if section.remote_sink is not None:
         host, _, port = section.remote_sink.rpartition(":")

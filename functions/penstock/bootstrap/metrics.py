@@ -37,7 +37,7 @@ def build_spans(settings: Settings) -> Spans | None:
         return Spans(section, __version__, at_once=bool(settings.door))
     except ImportError:
         message = "needs OpenTelemetry, which is not installed: pip install 'penstock[telemetry]'"
-        raise fault(settings.config_path, ["telemetry", "enabled"], message) from None
+        raise fault(settings.source, ["telemetry", "enabled"], message) from None
 
 
 def build_tracer(settings: Settings) -> Tracer | None:

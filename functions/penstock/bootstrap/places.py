@@ -29,7 +29,7 @@ def deployments(settings: Settings) -> tuple[list[Deployment], list[Deployment],
         models = [Model(model, model) if isinstance(model, str) else model for model in provider.models]
         foreign = provider.type in PROFILES and PROFILES[provider.type].foreign
         if foreign and not (models and all(model.path for model in models)):
-            raise fault(settings.config_path, ["providers", number, "models"], _PATHLESS)
+            raise fault(settings.source, ["providers", number, "models"], _PATHLESS)
         configured += [_serving(base, model) for model in models]
         if not provider.models:
             sources.append(base)
@@ -40,7 +40,7 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
     profile = PROFILES.get(provider.type)
 
     def wrong(key: str, message: str) -> SettingsError:
-        return fault(settings.config_path, ["providers", number, key], message)
+        return fault(settings.source, ["providers", number, key], message)
 
     if profile is None and provider.type not in plugs.names("providers"):
         known = ", ".join(sorted({*PROFILES, *plugs.names("providers")}))

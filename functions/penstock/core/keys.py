@@ -100,6 +100,10 @@ class Keyring:
         self._known: dict[str, _Known] = {}
         self._reading: dict[str, asyncio.Task[_Known]] = {}
 
+    def succeed(self, before: Keyring) -> None:
+        """Know the keys that another has read."""
+        self._known = before._known
+
     async def authenticate(self, presented: str | None, scope: str | None = INFERENCE) -> Caller:
         """The caller who holds this key, whatever it is good for where no ``scope`` is asked for.
 

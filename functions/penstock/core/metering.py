@@ -67,6 +67,13 @@ class Ledger:
                     self._tell(batch)
         return True
 
+    async def written(self) -> None:
+        """Wait until all is written, however long the store is away."""
+        while True:
+            if await self.flush():
+                return
+            await asyncio.sleep(RETRY)
+
     async def close(self) -> None:
         """Write all that waits, or else log it, so that no outcome is lost with the process."""
         if self._due is not None:

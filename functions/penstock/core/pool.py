@@ -41,13 +41,13 @@ class Pool(Chore):
         """When the first process began to count, in seconds since the epoch."""
         return (self._folder / DOOR).stat().st_mtime
 
-    def start(self) -> None:
+    def start(self, before: Chore | None = None) -> None:
         """Take part from now on."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with _locked(self._folder / DOOR):
             self._lock = _held(self._folder / f"{self._name}.lock")
             self._bury()
-        super().start()
+        super().start(before)
 
     async def turn(self) -> object:
         """Write what is counted, if it has changed."""

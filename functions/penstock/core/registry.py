@@ -72,6 +72,15 @@ class ModelRegistry:
         self._started = int(time.time())
         self._index()
 
+    def succeed(self, before: ModelRegistry) -> None:
+        """Know what another has read; providers that it did not have are asked when their models are wanted."""
+        self._shared, self._read_at = before._shared, before._read_at
+        self._index()
+
+    def lacks(self, before: ModelRegistry) -> bool:
+        """Whether it has providers, to be asked for their models, that the one before did not ask."""
+        return not self._sources.keys() <= before._sources.keys()
+
     async def candidates(self, model: str, caller: Caller = ANONYMOUS) -> tuple[Deployment, ...]:
         """The deployments of a public model that the caller may be sent to, best first.
 

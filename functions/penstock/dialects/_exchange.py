@@ -40,9 +40,10 @@ class ClientLeft(Exception):
 class Exchange:
     """One request and its response. ``started`` turns true when the response's head is on its way, ``ended`` when all
     of it is; ``size`` is that of the body, once it is read; ``request`` is what a dialect has made of it, if it has.
+    ``config`` is the version of the configuration that it is served under.
     """
 
-    __slots__ = ("_send", "ended", "house", "receive", "request", "request_id", "scope", "size", "started")
+    __slots__ = ("_send", "config", "ended", "house", "receive", "request", "request_id", "scope", "size", "started")
 
     house: House
 
@@ -52,7 +53,7 @@ class Exchange:
         self._send = send
         self.request_id = request_id
         self.started = self.ended = False
-        self.size = 0
+        self.size = self.config = 0
         self.request: Request | None = None
 
     def header(self, name: bytes) -> str | None:
@@ -97,9 +98,10 @@ class Exchange:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send the response's head, with the request id in it."""
+        """Send the response's head, with the request's id and the configuration's version in it."""
         self.started = True
-        told = [*headers, (b"x-request-id", self.request_id.encode())]
+        marks = (b"x-request-id", self.request_id.encode()), (b"x-penstock-config", b"%d" % self.config)
+        told = [*headers, *marks]
         if self.request is not None:
             if self.request.standing:
                 told += limit_headers(self.request.standing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +69,7 @@ def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, 
     disabled = sum(not provider.enabled for provider in house.settings.document.providers or ())
     return {
         "router": "running",
+        "app": asdict(house.settings.document.app),
         "timestamp": now,
         "timestamp_iso": datetime.fromtimestamp(now, UTC).isoformat(),
         "healthy_services": f"{len(conditions) - counts[UNHEALTHY]}/{len(conditions)}",

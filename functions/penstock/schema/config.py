@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from penstock.schema.alert_section import AlertSection
+from penstock.schema.app_section import AppSection
 from penstock.schema.bounds import NETWORKS, is_network, require
 from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
@@ -29,6 +30,9 @@ _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and 
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VISIBLE = re.compile(r"[!-~]+")
 _PATH = re.compile(r"/[!-\"$-~]*")
+_HASH = re.compile(r"(?!sha256:).*|sha256:[0-9a-f]{64}")
+HASHED = "sha256:"
+"""How a key begins that is not said itself, but its SHA-256."""
 _DEAREST = 1_000
 _ORIGIN = re.compile(r"\*|https?://[^/\s?#@]+")
 _ORIGINS = "origins such as https://app.example, or *"
@@ -55,11 +59,14 @@ INSIDE = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/
 class Server:
     """Where ``penstock serve`` listens; the command line goes before it. ``grace`` is the time that open requests have
     to finish once the server is told to stop. ``trusted_proxies`` are networks whose ``X-Forwarded-For`` is believed.
+    ``debug`` logs at ``DEBUG``, whatever ``logging`` says; with ``reload`` a change of the file is noticed by itself.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     grace: int = 30
+    debug: bool = False
+    reload: bool = True
     trusted_proxies: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,7 +77,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Who may call. ``api_keys`` are full keys that need no store; the header is a second place to look for one.
+    """Who may call. ``api_keys`` are full keys that need no store, or ``sha256:`` and a key's SHA-256; the header is a
+    second place to look for one.
 
     Callers from ``trusted_networks`` may administer keys without one.
     """
@@ -86,6 +94,7 @@ class Auth:
         )
         require("trusted_networks", all(map(is_network, self.trusted_networks)), NETWORKS)
         require("api_keys", all(map(_VISIBLE.fullmatch, self.api_keys)), "keys of visible ASCII characters")
+        require("api_keys", all(map(_HASH.fullmatch, self.api_keys)), "keys, or sha256: and 64 lower-case digits each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +337,7 @@ class BatchSection:
 class Document:
     """The whole file. ``providers`` is ``None`` where it says nothing of them: then they are looked for."""
 
+    app: AppSection = field(default_factory=AppSection)
     server: Server = Server()
     auth: Auth = field(default_factory=Auth)
     request: Bounds = Bounds()

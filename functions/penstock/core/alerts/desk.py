@@ -32,10 +32,10 @@ class AlertDesk:
             self._counted = time.monotonic(), told
         return self._counted[1]
 
-    def start(self) -> None:
-        """Look at the rules' numbers from now on."""
+    def start(self, before: AlertDesk | None = None) -> None:
+        """Look at the rules' numbers from now on, as the desk ``before`` did."""
         if self.enabled:
-            self.watchman.start()
+            self.watchman.start(before.watchman if before else None)
 
     async def close(self) -> None:
         """Look no more, and let go of the channels."""

@@ -25,6 +25,11 @@ class Memory:
         self._entries = entries
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
+    @property
+    def bounds(self) -> tuple[int, int | None]:
+        """The bytes and the entries that it may hold."""
+        return self.room, self._entries
+
     def __len__(self) -> int:
         return len(self._held)
 

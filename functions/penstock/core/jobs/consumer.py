@@ -24,21 +24,30 @@ PAUSE = 2.0
 
 
 class Consumer:
-    """Runs up to ``concurrency`` jobs at once. On closing, those under way have ``grace`` seconds to end."""
+    """Runs up to ``concurrency`` jobs at once. On closing, those under way have ``grace`` seconds to end.
+
+    It outlives a configuration: ``follow`` gives it the next one's runner, and jobs under way go on as they are.
+    """
 
     def __init__(self, queue: Queue, runner: JobRunner, *, concurrency: int, grace: float) -> None:
         self._queue = queue
         self._runner = runner
-        self._room = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._grace = grace
+        self._handling = 0
+        self._freed = asyncio.Event()
         self._receiving: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Take messages from now on."""
-        if self._concurrency:
+        """Take messages from now on; idempotent."""
+        if self._concurrency and self._receiving is None:
             self._receiving = asyncio.ensure_future(self._receive())
+
+    def follow(self, runner: JobRunner, *, concurrency: int, grace: float) -> None:
+        """Have the next jobs run by this runner, so many at once."""
+        self._runner, self._concurrency, self._grace = runner, concurrency, grace
+        self._freed.set()
 
     async def close(self) -> None:
         """Take no more messages, let jobs end, and give back those that do not in time; idempotent."""
@@ -53,19 +62,17 @@ class Consumer:
 
     async def _receive(self) -> None:
         while True:
-            await self._room.acquire()
+            while self._handling >= self._concurrency:
+                self._freed.clear()
+                await self._freed.wait()
             try:
                 messages = await self._queue.receive(most=1, lease=HANDLING, wait=WAIT)
             except StateError as error:
                 log.warning("the queue of jobs is asked again later: %s", error)
                 messages = []
                 await asyncio.sleep(PAUSE)
-            except asyncio.CancelledError:
-                self._room.release()
-                raise
-            if not messages:
-                self._room.release()
             for message in messages:
+                self._handling += 1
                 task = asyncio.ensure_future(_guarded(message.job_id, self._handle(message)))
                 self._running.add(task)
                 task.add_done_callback(self._handled)
@@ -79,17 +86,19 @@ class Consumer:
 
     def _handled(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._room.release()
+        self._handling -= 1
+        self._freed.set()
 
     async def _handle(self, message: Message) -> None:
-        job = await self._claim(message)
+        runner = self._runner
+        job = await self._claim(message, runner)
         if job is not None:
-            await self._runner.work(job)
+            await runner.work(job)
 
-    async def _claim(self, message: Message) -> Job | None:
+    async def _claim(self, message: Message, runner: JobRunner) -> Job | None:
         """Take the job, and then its message off the queue: from now on the job's own lease sees to it."""
         try:
-            job = await self._runner.claim(message.job_id)
+            job = await runner.claim(message.job_id)
         except JobError as error:
             log.error("a message names no job: %s", error)
             await self._queue.release(message, PAUSE)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from penstock.core.counters import Counter
 from penstock.core.gateway import Gateway
+from penstock.core.guests import Guests
 from penstock.core.jobs import failure
 from penstock.core.jobs.bulk import Bulk
 from penstock.core.jobs.recording import Channels, Recording
@@ -94,6 +95,7 @@ class JobRunner:
         channels: Channels,
         usher: Usher,
         announcer: Announcer,
+        guests: Guests | None = None,
         errands: Mapping[str, Errand] = NO_ERRANDS,
     ) -> None:
         self._store = store
@@ -107,6 +109,7 @@ class JobRunner:
         self._errands = errands
         self.name = f"runner-{secrets.token_hex(6)}"
         self._announcer = announcer
+        self._guests = guests or Guests()
 
     @property
     def longest(self) -> float:
@@ -164,7 +167,7 @@ class JobRunner:
     async def attempt(self, job: Job, taken: Taken | None = None) -> None:
         """Have the gateway answer a job, or take the answer that a worker has ``taken`` to the end; as ``work``."""
         request: Request | None = None
-        with self._recording(job) as recording:
+        with self._guests, self._recording(job) as recording:
             try:
                 request = await self.request(job, recording)
                 if taken is not None:
@@ -186,7 +189,7 @@ class JobRunner:
         """
         request.id, request.admitted, request.reservations = _try(job), True, 0  # as whoever takes it over has them
         request.deadline = asyncio.get_running_loop().time() + min(self._terms.timeout, self._left(job))
-        with self._recording(job) as recording:
+        with self._guests, self._recording(job) as recording:
             keep = partial(self._keep, job, recording)
             request.keep = keep if told is None else lambda answer: keep(told(answer))
             if job.streamed:

@@ -135,6 +135,10 @@ class Limiter:
         """Wait until all that was settled is written."""
         await asyncio.shield(self._settler.flush())
 
+    def rest(self) -> None:
+        """Give back what no request is using: others are served by another limiter from now on."""
+        self._leases.close()
+
     async def close(self) -> None:
         """Settle every block and all that waits."""
         self._leases.close()

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from penstock.core.ports.alerts import AlertStore
 from penstock.core.ports.caching import CacheStore
+from penstock.core.ports.configs import ConfigStore
 from penstock.core.ports.webhooks import WebhookStore
 from penstock.schema.act import Act
 from penstock.schema.batch import Batch
@@ -22,7 +23,7 @@ from penstock.schema.usage import UsageLine
 from penstock.schema.worker import Load, Worker
 
 
-class Store(AlertStore, CacheStore, WebhookStore, Protocol):
+class Store(AlertStore, CacheStore, ConfigStore, WebhookStore, Protocol):
     """Durable state, shared by every process on the same address.
 
     Every operation is atomic and raises ``StateError`` when the store cannot answer. Time comes in as an argument, so

@@ -27,10 +27,10 @@ class Breaker:
     ``asks_at`` on it may ask for that.
     """
 
-    __slots__ = ("_bounds", "_changed_at", "_failures", "_under_way", "asks_at", "opened_until", "trying_until")
+    __slots__ = ("_changed_at", "_failures", "_under_way", "asks_at", "bounds", "opened_until", "trying_until")
 
     def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._failures = 0
         self._under_way = 0
         self._changed_at = 0.0
@@ -48,7 +48,7 @@ class Breaker:
         if not self.opened_until:
             return True
         trying = self.opened_until <= now < self.trying_until
-        return trying and self._under_way < self._bounds.half_open_max_calls
+        return trying and self._under_way < self.bounds.half_open_max_calls
 
     def began(self) -> None:
         """A call goes through."""
@@ -69,7 +69,7 @@ class Breaker:
         self._failures += 1
         if self.opened_until and now < self.opened_until:  # it began before the breaker opened
             return None
-        if self._failures >= self._bounds.failure_threshold or self.opened_until:
+        if self._failures >= self.bounds.failure_threshold or self.opened_until:
             self._open(now)
             return OPEN
         return None
@@ -83,7 +83,7 @@ class Breaker:
 
     def _open(self, at: float) -> None:
         self._changed_at = at
-        self.opened_until = at + self._bounds.recovery_timeout
+        self.opened_until = at + self.bounds.recovery_timeout
         self.trying_until = 0.0
 
     def _close(self, at: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 
 from penstock.core.noticeboard import BELIEVED, Noticeboard
@@ -34,9 +35,16 @@ class Router:
         self._policy: Policy = import_module(f"penstock.core.routing.policies.{policy}").order
         self._bounds = bounds or Bounds()
         self._places: dict[str, Place] = {}
+        self._known: dict[str, Place] = {}
         self._broken: set[Place] = set()
         self._told: dict[tuple[str, str], Notice] = {}
         self.board = Noticeboard(store, self.learn) if store else None
+
+    def succeed(self, before: Router) -> None:
+        """Know what another has learned of the places that stay as they are."""
+        self._known, self._told = before._places, dict(before._told)
+        if self.board is not None and before.board is not None:
+            self.board.succeed(before.board)
 
     def place(self, deployment: Deployment) -> Place:
         """What is known of a deployment."""
@@ -44,12 +52,21 @@ class Router:
         if place is None or _is_another(deployment, place.deployment):
             if len(self._places) >= CAPACITY:
                 self._places = {name: known for name, known in self._places.items() if known.under_way}
-            place = self._places[deployment.id] = Place(deployment, self._bounds)
+            place = self._places[deployment.id] = self._inherited(deployment) or Place(deployment, self._bounds)
             for about in (BREAKER, HEALTH, WARMTH):
                 if notice := self.told(deployment, about):
                     self._apply(place, notice)
         place.deployment = deployment  # as the registry describes it now
         return place
+
+    def _inherited(self, deployment: Deployment) -> Place | None:
+        """The place as the router before has it, if the deployment is the same."""
+        known = self._known.get(deployment.id)
+        if known is None or known.breaker.bounds != self._bounds or not _is_same(deployment, known.deployment):
+            return None
+        if known.breaker.opened_until:
+            self._broken.add(known)
+        return known
 
     def order(self, deployments: Sequence[Deployment], request: Request) -> list[Place]:
         """Who is tried in which order: forced ones, then by priority, among equals as the policy says.
@@ -174,6 +191,12 @@ class Router:
 def _is_another(new: Deployment, known: Deployment) -> bool:
     """Whether a worker has come back: what was known of the one before tells nothing of it."""
     return new.base_url != known.base_url or new.generation != known.generation
+
+
+def _is_same(new: Deployment, known: Deployment) -> bool:
+    """Whether a configuration says of a deployment what the one before said; what workers and selections say aside."""
+    asked = replace(known, max_tokens=new.max_tokens, temperature=new.temperature)
+    return replace(asked, priority=new.priority, reported=new.reported) == new
 
 
 def _subject(deployment: Deployment, about: str) -> str:

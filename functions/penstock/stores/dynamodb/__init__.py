@@ -14,6 +14,7 @@ from penstock.stores.dynamodb import (
     batches,
     cached,
     chunks,
+    configs,
     deliveries,
     files,
     jobs,
@@ -71,6 +72,7 @@ class DynamoStore(
     batches.Batches,
     cached.CachedValues,
     alerts.Alerts,
+    configs.Configs,
 ):
     """A ``Store`` in the tables behind ``db``; each part stands in its own module."""
 

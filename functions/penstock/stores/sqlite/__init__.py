@@ -10,6 +10,7 @@ from penstock.stores.sqlite import (
     batches,
     cached,
     chunks,
+    configs,
     deliveries,
     files,
     jobs,
@@ -47,6 +48,7 @@ class SqliteStore(
     batches.Batches,
     cached.CachedValues,
     alerts.Alerts,
+    configs.Configs,
 ):
     """A ``Store`` in the file behind ``db``; each part stands in its own module."""
 
@@ -87,6 +89,7 @@ def connect(url: str, client: HttpClient | None) -> SqliteStore:
         batches,
         cached,
         alerts,
+        configs,
     )
     tables = [table for part in parts for table in part.TABLES]
     return SqliteStore(Connection(file_of(url, "PENSTOCK_STATE_URL"), tables))

@@ -26,7 +26,7 @@ PATIENCE = 1.5  # seconds of waiting for another process's lock: it ends before 
 TURN = 0.05  # seconds of that which SQLite waits by itself: its pauses grow, and among many writers it would starve
 PAUSE = 0.001  # seconds before the next turn
 
-VERSION = 13  # of the tables, in PRAGMA user_version: count it up with every change of a table
+VERSION = 15  # of the tables, in PRAGMA user_version: count it up with every change of a table
 APPLICATION = 0x50454E53  # "PENS", in PRAGMA application_id
 
 PROBE = "CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL)"

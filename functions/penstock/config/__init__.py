@@ -14,9 +14,12 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from penstock.config.loader import Loader
+from penstock.config.secrets import refuse_masks
 from penstock.errors import SettingsError
 from penstock.schema.config import Document
 from penstock.schema.mistake import mistakes, reason
+from penstock.schema.source import Source
 from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
@@ -37,19 +40,22 @@ _strictly(Document, set())
 _DOCUMENT = TypeAdapter(Document)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without dates: ``2026-01-01`` is text."""
+def read(path: str) -> Source:
+    """The text of a file. Raises ``SettingsError``."""
+    try:
+        return Source(path, Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError("there is no such file; config.example.yaml is one to start from", where=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"cannot be read: {why}", where=path) from None
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def read_document(path: str) -> Document:
-    """Check a configuration file as a whole. Raises ``SettingsError`` for its first mistake."""
-    tree, values = _parse(_read(path), path)
+def document_of(source: Source) -> Document:
+    """Check a configuration as a whole. Raises ``SettingsError`` for its first mistake."""
+    path = source.name
+    tree, values = _parse(source.text, path)
+    refuse_masks(tree, path)
     if not isinstance(values, dict):
         raise _fault(tree, path, [], "must hold sections such as 'providers:'")
     try:
@@ -63,26 +69,16 @@ def read_document(path: str) -> Document:
     return document
 
 
-def fault(path: str, keys: list[int | str], message: str) -> SettingsError:
-    """A mistake that shows only once the file is put to use; ``keys`` lead to its place."""
-    return _fault(yaml.compose(_read(path), Loader=_Loader), path, keys, message)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SettingsError("there is no such file; config.example.yaml is one to start from", where=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"cannot be read: {why}", where=path) from None
+def fault(source: Source, keys: list[int | str], message: str) -> SettingsError:
+    """A mistake that shows only once the configuration is put to use; ``keys`` lead to its place."""
+    return _fault(yaml.compose(source.text, Loader=Loader), source.name, keys, message)
 
 
 def _parse(text: str, path: str) -> tuple[yaml.Node | None, Any]:
     """The file as nodes, which know their lines, and as values."""
     try:
-        tree: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-        values = {} if tree is None else yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, without dates
+        tree: yaml.Node | None = yaml.compose(text, Loader=Loader)
+        values = {} if tree is None else yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, without dates
         _refuse_repeats(tree, path, set())
         return tree, values
     except yaml.MarkedYAMLError as error:
