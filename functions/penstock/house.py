@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 class House:
     """The parts of one process, on one event loop, for one version of its configuration.
 
-    ``speak`` has the process log as this configuration says. A successor, which ``build`` makes from other settings, has
-    the same client, store, queue, objects, channels, consumer and pool; this one is to ``rest`` from then on, and to
-    ``retire`` when its last guest has left.
+    ``speak`` has the process log as this configuration says. Its successor, which ``build`` makes from other settings,
+    has the same client, store, queue, objects, channels, consumer and pool; this one is to ``rest`` from then on, and
+    to ``retire`` when its last guest has left.
     """
 
     settings: Settings
