@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from random import getrandbits
 from typing import Any
 
 from penstock.core.cache.cache import Cache
@@ -204,6 +205,11 @@ class _Work:
         assert self._window is not None
         return max(self._window - overhead(self._section.summary_max_tokens), SHORTEST)
 
+    def _name(self) -> str:
+        """The summary's name in the ledger. A try of a job may be run twice, and each run's summaries are paid."""
+        again = f"-{getrandbits(24):06x}" if self._request.admitted else ""
+        return f"{self._request.id}.summary{self._calls}{again}"
+
     async def _ask(self, summary: str, texts: Sequence[str]) -> str:
         """One call, paid for as one of the caller's: of the operator's model, at places that the key may reach."""
         section, request = self._section, self._request
@@ -213,7 +219,7 @@ class _Work:
         body = {"model": self._model, "messages": request_for(summary, texts, section.summary_max_tokens)}
         answer = await self._complete(
             Request(
-                id=f"{request.id}.summary{self._calls}",
+                id=self._name(),
                 endpoint=CHAT,
                 model=self._model,
                 body=body,
