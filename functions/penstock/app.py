@@ -54,7 +54,7 @@ UNFORESEEN = "An internal error occurred; the log tells more."
 
 HOT = (
     *("infinilm", "openai_chat", "openai_completions", "openai_embeddings", "openai_images", "penstock_infer"),
-    *("penstock_jobs", "tasks"),
+    *("penstock_classify", "penstock_jobs", "tasks"),
 )
 """The dialects with routes in plain ASGI: a function that starts for one of those imports no others."""
 

@@ -272,8 +272,8 @@ def test_a_configuration_of_limits_is_checked_with_its_line(tmp_path: Path) -> N
     for wrong, words in {
         "limits: {key: {requests_per_minute: 0}}": "key.requests_per_minute: must be from 1 to 1000000000",
         "limits: {key: {burst: 3}}": "key.burst: must stand beside requests_per_minute",
-        "limits: {endpoints: {chat: {}}}": "endpoints: must be named chat/completions, completions, embeddings or "
-        "models",
+        "limits: {endpoints: {chat: {}}}": "endpoints: must be named chat/completions, completions, embeddings, "
+        "images/generations, infer or models",
         "budgets: {key: {daily: -1}}": "key.daily: must be from 0 to 1000000000 dollars",
         "limits: {keys: {}}": "keys: nothing reads this key; did you mean 'key'?",
     }.items():

@@ -101,7 +101,12 @@ def test_the_openapi_document_names_the_stage_as_its_server(door: doors.Door) ->
 def test_metrics_are_for_keys_with_that_scope(door: doors.Door) -> None:
     assert door.call(doors.event("http_api_metrics"))["statusCode"] == 401
     assert door.call(doors.event("http_api_health"))["statusCode"] == 200  # looks at the state
-    answer = door.call(doors.presenting(doors.event("http_api_metrics"), "test-key"))
+    told = door.call(doors.presenting(doors.event("http_api_metrics"), "test-key"))  # a client that accepts JSON
+    assert {"timestamp", "providers", "summary"} <= set(json.loads(told["body"]))
+    event = doors.presenting(doors.event("http_api_metrics"), "test-key")
+    event["headers"]["Accept"] = "text/plain"
+    event["multiValueHeaders"]["Accept"] = ["text/plain"]
+    answer = door.call(event)
     assert answer["statusCode"] == 200
     assert answer["isBase64Encoded"] is False
     assert answer["headers"]["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
