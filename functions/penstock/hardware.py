@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import resource
 import shutil
 from collections import Counter
@@ -95,6 +94,8 @@ class MemoryUse:
 
 def give_back() -> None:
     """Hand the system what was freed: the C library keeps it otherwise, for later."""
+    import ctypes  # noqa: PLC0415 - no part of a cold start
+
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from penstock.core.alerts.desk import AlertDesk
 from penstock.core.batches.accepting import Batches
-from penstock.core.cache.caches import Caches
 from penstock.core.files.shelf import Shelf
 from penstock.core.fleet import Fleet
 from penstock.core.gateway import Gateway
@@ -28,7 +27,6 @@ from penstock.core.jobs.usher import Usher
 from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
-from penstock.core.memory import MemoryGuard
 from penstock.core.metering import Ledger
 from penstock.core.pool import Pool
 from penstock.core.ports import Objects, Queue, Store
@@ -42,6 +40,8 @@ from penstock.outbound import HttpClient
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
+    from penstock.core.cache.caches import Caches
+    from penstock.core.memory import MemoryGuard
     from penstock.tracing import Spans
 
 

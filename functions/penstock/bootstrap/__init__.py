@@ -19,7 +19,6 @@ from penstock.bootstrap.logs import configure_logs
 from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
-from penstock.core.cache.caches import Caches
 from penstock.core.fleet import Fleet, Workplace
 from penstock.core.gateway import Gateway
 from penstock.core.guests import Guests
@@ -48,6 +47,7 @@ from penstock.schema.model import Deployment
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
+    from penstock.core.cache.caches import Caches
     from penstock.tracing import Spans
 
 EAGER = ("", "job_runner")

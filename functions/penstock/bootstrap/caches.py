@@ -1,21 +1,21 @@
-"""The caches and the memory guard of one process, where the configuration wants them."""
+"""The caches and the memory guard of one process, where the configuration wants them: nobody else imports them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock import plugs
-from penstock.core.cache.answers import Answers
-from penstock.core.cache.cache import Cache
-from penstock.core.cache.caches import Caches, Cleaner
-from penstock.core.memory import MemoryGuard
 from penstock.core.ports import Store
 from penstock.errors import SettingsError
-from penstock.hardware import MemoryUse, give_back
 from penstock.house import House
 from penstock.schema.caching_section import CachingSection, MemorySection, ResponseCache, SummaryCache
 from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.core.cache.cache import Cache
+    from penstock.core.cache.caches import Caches
+    from penstock.core.memory import MemoryGuard
 
 MB = 1024 * 1024
 USUAL = "redis://127.0.0.1:6379/0"
@@ -29,6 +29,9 @@ def build_caches(settings: Settings, store: Store, before: House | None = None) 
     section = settings.document.caching
     if section is None or not section.enabled:
         return None
+    from penstock.core.cache.answers import Answers  # noqa: PLC0415 - no part of a start without caches
+    from penstock.core.cache.caches import Caches, Cleaner  # noqa: PLC0415
+
     backing = _backing(section, settings, store)
     condensing = settings.document.condensation
     answers = _cache("responses", section.response_cache, backing)
@@ -57,11 +60,16 @@ def build_memory_guard(settings: Settings, caches: Caches | None) -> MemoryGuard
     section = settings.document.memory
     if section is None:
         return None
+    from penstock.core.memory import MemoryGuard  # noqa: PLC0415 - no part of a start without it
+    from penstock.hardware import MemoryUse, give_back  # noqa: PLC0415
+
     shrink: Callable[[float], int] = caches.shrink if caches is not None else lambda _: 0
     return MemoryGuard(section, look=MemoryUse().percent, shrink=shrink, give_back=give_back)
 
 
 def _cache(name: str, bounds: ResponseCache | SummaryCache, backing: Any, entries: int | None = None) -> Cache:
+    from penstock.core.cache.cache import Cache  # noqa: PLC0415
+
     return Cache(
         name,
         room=int(bounds.max_size_mb * MB),

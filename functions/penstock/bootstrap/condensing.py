@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.core.cache.caches import Caches
 from penstock.core.ports import Store
 from penstock.schema.config import Document
 
 if TYPE_CHECKING:
+    from penstock.core.cache.caches import Caches
     from penstock.core.condensing.condenser import Condenser
 
 ROOM = 64 * 1024 * 1024
