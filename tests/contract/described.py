@@ -63,6 +63,15 @@ class Caller:
         self._line: http.client.HTTPConnection | None = None
 
     def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+        """Call once, and again while the state is too busy to answer: a double of DynamoDB is slow at times."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            answer = self._call(method, path, body, **headers)
+            if b'"state_unavailable"' not in answer.body or time.monotonic() > end:
+                return answer
+            time.sleep(0.5)
+
+    def _call(self, method: str, path: str, body: bytes, **headers: str) -> Answer:
         """Call once, and once more where the gateway had closed the connection before."""
         for _ in range(2):
             line = self._line = self._line or http.client.HTTPConnection(self._host, timeout=PATIENCE)
