@@ -7,16 +7,20 @@ import tomllib
 from pathlib import Path
 
 from penstock.classifiers._vocabulary import Vocabulary
-from penstock.core.ports import Prompt
+from penstock.core.ports.classifier import Prompt
 
 EXCERPT = 1_500
 """Characters of a prompt's beginning, and of its end, that are read: there it says what it wants."""
 SAMPLE = 2_000
+SHORT = 32
+"""Tokens from which a prompt is no short one."""
+CASUAL = ("greeting", "fact", "small")
+"""What says little about a prompt that is not short: a long one may well begin with a greeting."""
 VOCABULARY = Vocabulary(tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8")))
 
 WEIGHTS: dict[str, float] = {
-    "base": 0.40,
-    "very_short": -0.10,
+    "base": 0.55,
+    "very_short": -0.12,
     "long": 0.10,
     "very_long": 0.20,
     "greeting": -0.25,
@@ -35,11 +39,11 @@ WEIGHTS: dict[str, float] = {
     "demand": 0.06,
     "questions": 0.08,
     "items": 0.05,
-    "numbers": 0.05,
+    "numbers": 0.03,
     "formula": 0.12,
     "code": 0.10,
     "much_code": 0.20,
-    "image": 0.05,
+    "image": 0.03,
     "tools": 0.05,
     "structured": 0.0,
     "turns": 0.03,
@@ -72,6 +76,8 @@ def measured(prompt: Prompt) -> dict[str, float]:
     words = VOCABULARY.found(text)
     found: dict[str, float] = {"base": 1.0, **dict.fromkeys(words, 1)}
     found["demand"] = words["demand"]
+    if tokens >= SHORT:
+        found |= dict.fromkeys(CASUAL, 0)
     found |= _size(tokens, prompt)
     found |= _looks(text)
     return {name: min(amount, MOST.get(name, 1)) for name, amount in found.items() if amount}
@@ -106,6 +112,6 @@ def _looks(text: str) -> dict[str, float]:
         "much_code": code >= 8,
         "formula": len(_FORMULA.findall(text)),
         "items": max(len(_ITEM.findall(text)) - 1, 0),
-        "numbers": max(len(_NUMBER.findall(text)) - 2, 0),
+        "numbers": max(len(_NUMBER.findall(text)) - 3, 0),
         "questions": max(len(_QUESTION.findall(text)) - 1, 0),
     }

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from operator import mul
 
-from penstock.core.ports import Asking, Prompt, Verdict
+from penstock.core.ports.classifier import Asking, Prompt, Verdict
 from penstock.errors import ClassifierError
 from penstock.schema.classification_section import AliasSection, ExampleSection
 from penstock.schema.decision import Reason

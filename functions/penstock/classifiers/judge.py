@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from penstock.core.ports import Asking, Prompt, Verdict
+from penstock.core.ports.classifier import Asking, Prompt, Verdict
 from penstock.errors import ClassifierError
 from penstock.schema.classification_section import AliasSection, JudgeSection
 from penstock.schema.decision import Reason

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from penstock.classifiers._features import WEIGHTS, measured
 from penstock.core.classification.subjects import one_of
-from penstock.core.ports import Asking, Prompt, Verdict
+from penstock.core.ports.classifier import Asking, Prompt, Verdict
 from penstock.schema.classification_section import AliasSection, RuleSection
 from penstock.schema.decision import Reason
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.schema.condensed import Condensed
-from penstock.schema.decision import Decision
 from penstock.schema.freshness import Freshness
 from penstock.schema.key import Caller
 from penstock.schema.limit import Standing
 from penstock.schema.model import Deployment
 from penstock.schema.trace import Trace
+
+if TYPE_CHECKING:
+    from penstock.schema.decision import Decision
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"

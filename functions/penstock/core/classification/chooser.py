@@ -14,7 +14,7 @@ from penstock.core.classification.asking import Asked, Serving
 from penstock.core.classification.prompt import read
 from penstock.core.classification.sensitive import Sensitive
 from penstock.core.counters import Counter
-from penstock.core.ports import Classifier, Prompt, Verdict
+from penstock.core.ports.classifier import Classifier, Prompt, Verdict
 from penstock.errors import (
     BudgetExceeded,
     ClassifierError,

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from penstock.core.limits.estimate import asked
-from penstock.core.ports import Prompt
+from penstock.core.ports.classifier import Prompt
 from penstock.errors import InvalidRequest
 from penstock.schema.request import CHAT, Request
 

@@ -1,7 +1,6 @@
 """The shapes that plugs fill: what the core asks of a store, a queue, a provider and a clock-free world outside."""
 
 from penstock.core.ports.alerts import Channel
-from penstock.core.ports.classifier import Asking, Classifier, Prompt, Verdict
 from penstock.core.ports.objects import Objects
 from penstock.core.ports.outlet import Outlet, Reply
 from penstock.core.ports.provider import Answer, Call, Connection, Correspondence, Posted
@@ -10,19 +9,15 @@ from penstock.core.ports.store import Store
 
 __all__ = [
     "Answer",
-    "Asking",
     "Call",
     "Channel",
-    "Classifier",
     "Connection",
     "Correspondence",
     "Message",
     "Objects",
     "Outlet",
     "Posted",
-    "Prompt",
     "Queue",
     "Reply",
     "Store",
-    "Verdict",
 ]
