@@ -12,14 +12,14 @@ from penstock.core.ports.classifier import Prompt
 EXCERPT = 1_500
 """Characters of a prompt's beginning, and of its end, that are read: there it says what it wants."""
 SAMPLE = 2_000
-SHORT = 32
+SHORT = 18
 """Tokens from which a prompt is no short one."""
-CASUAL = ("greeting", "fact", "small")
+CASUAL = ("greeting", "fact")
 """What says little about a prompt that is not short: a long one may well begin with a greeting."""
 VOCABULARY = Vocabulary(tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8")))
 
 WEIGHTS: dict[str, float] = {
-    "base": 0.55,
+    "base": 0.61,
     "very_short": -0.12,
     "long": 0.10,
     "very_long": 0.20,
@@ -43,7 +43,7 @@ WEIGHTS: dict[str, float] = {
     "formula": 0.12,
     "code": 0.10,
     "much_code": 0.20,
-    "image": 0.03,
+    "image": 0.0,
     "tools": 0.05,
     "structured": 0.0,
     "turns": 0.03,
@@ -84,16 +84,17 @@ def measured(prompt: Prompt) -> dict[str, float]:
 
 
 def guessed_tokens(text: str, characters: int) -> float:
-    """About how many tokens so many characters of this kind of text are: four of a Latin one, one of a Chinese."""
+    """About how many tokens so many characters of this kind of text are: four characters of a Latin one are a token, and
+    three of a Chinese one are two."""
     sample = text[:SAMPLE]
     wide = sum(character >= "\u2e80" for character in sample)
-    return characters * (wide + (len(sample) - wide) / 4) / max(len(sample), 1)
+    return characters * (0.7 * wide + (len(sample) - wide) / 4) / max(len(sample), 1)
 
 
 def _size(tokens: float, prompt: Prompt) -> dict[str, float]:
     answer = prompt.max_tokens
     return {
-        "very_short": tokens < 18,
+        "very_short": tokens < SHORT,
         "long": tokens >= 120,
         "very_long": tokens >= 1_500,
         "image": prompt.images,
