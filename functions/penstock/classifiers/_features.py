@@ -84,8 +84,9 @@ def measured(prompt: Prompt) -> dict[str, float]:
 
 
 def guessed_tokens(text: str, characters: int) -> float:
-    """About how many tokens so many characters of this kind of text are: four characters of a Latin one are a token, and
-    three of a Chinese one are two."""
+    """About how many tokens so many characters of this kind of text are: of a Latin one four are a token, of a Chinese
+    one three are two.
+    """
     sample = text[:SAMPLE]
     wide = sum(character >= "\u2e80" for character in sample)
     return characters * (0.7 * wide + (len(sample) - wide) / 4) / max(len(sample), 1)

@@ -13,7 +13,7 @@ from penstock.core.classification.identifiers import is_card, is_iban, is_phone
 from penstock.core.classification.subjects import LEGAL, MEDICAL, subject
 from penstock.schema.classification_section import SensitiveSection
 
-PIECE, OVERLAP = 65_536, 1_024
+PIECE, OVERLAP = 16_384, 2_048
 """Characters that are looked at before others have their turn, and those that the next piece has again: no fewer than
 the longest thing that is looked for.
 """
@@ -26,17 +26,18 @@ _CARD = re.compile(r"(?<![\w.,-])\d(?:[ \-.\u00a0\u202f]?\d){12,18}(?![\w])")
 _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ \-]?[A-Za-z0-9]{4}){2,7}(?:[ \-]?[A-Za-z0-9]{1,3})?(?![A-Za-z0-9])"
 )
-_SSN = re.compile(
-    r"(?<![\d-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])"
-    r"|(?:ssn|social security)[^\d\n]{1,30}\d{9}(?!\d)",
-    re.IGNORECASE,
-)
+_SSN = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])")
+_CALLED_SSN = re.compile(r"(?:ssn|social security)[^\d\n]{1,30}\d{9}(?!\d)")
 _TOKEN = re.compile(
     r"(?<![\w-])(?:sk-[\w-]{16,200}|(?:sk|rk|pk)_live_\w{10,100}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{30,100}"
     r"|github_pat_\w{20,100}|glpat-[\w-]{16,100}|xox[abeoprs]-[\w-]{10,100}|AIza[\w-]{30,100}|hf_\w{30,100}"
-    r"|npm_\w{30,100}|SG\.[\w-]{16,64}\.[\w-]{16,100}|eyJ[\w-]{10,4000}+\.eyJ[\w-]{10,4000})"
+    r"|npm_\w{30,100}|SG\.[\w-]{16,64}\.[\w-]{16,100}|eyJ[\w-]{10,1900}+\.eyJ[\w-]{10,100})"
     r"|-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY"
     r"|://[^\s:/@]{1,64}:[^\s:/@]{3,128}@"
+)
+_TOKENS = (
+    *("sk-", "_live_", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza"),
+    *("hf_", "npm_", "SG.", ".eyJ", "PRIVATE KEY", "://"),
 )
 _PASSWORDS = (
     *("password", "passwd", "passphrase", "passwort", "kennwort", "contraseña", "mot de passe", "senha", "пароль"),
@@ -104,19 +105,17 @@ def _iban(text: str) -> bool:
 
 
 def _ssn(text: str) -> bool:
-    return _SSN.search(text) is not None
+    return _SSN.search(text) is not None or _CALLED_SSN.search(text.lower()) is not None
 
 
 def _secret(text: str) -> bool:
-    if _TOKEN.search(text):
+    if any(sign in text for sign in _TOKENS) and _TOKEN.search(text):
         return True
     lowered = text.lower()
     return any(word in lowered for word in _PASSWORDS) and _PASSWORD.search(text) is not None
 
 
 def _phone(text: str) -> bool:
-    if not _DIGIT.search(text):
-        return False
     if any(is_phone(found.group()) for found in (*_ABROAD.finditer(text), *_AT_HOME.finditer(text))):
         return True
     lowered = text.lower()
@@ -133,6 +132,8 @@ FINDERS: dict[str, Finds] = {
     "medical": subject(MEDICAL),
     "legal": subject(LEGAL),
 }
+NUMBERS = ("phone", "card", "iban", "ssn")
+"""Kinds that are not looked for where there is no digit."""
 
 
 class Sensitive:
@@ -152,7 +153,8 @@ class Sensitive:
         """
         looking = dict(self._finders)
         for piece in _pieces(texts):
-            for kind in [kind for kind, finds in looking.items() if finds(piece)]:
+            digits = _DIGIT.search(piece) is not None
+            for kind in [kind for kind, finds in looking.items() if (digits or kind not in NUMBERS) and finds(piece)]:
                 del looking[kind]
             if len(piece) >= PIECE:
                 await asyncio.sleep(0)
