@@ -94,5 +94,5 @@ def _backing(section: CachingSection, settings: Settings, store: Store) -> Any:
         raise SettingsError(
             "needs the package 'redis': pip install 'penstock[redis]'", setting="caching.backend"
         ) from None
-    except ValueError as error:
-        raise SettingsError(f"names no server: {error}", setting="PENSTOCK_CACHE_URL") from None
+    except ValueError:  # its words may hold a part of the password
+        raise SettingsError("names no server: write redis://host:6379/0", setting="PENSTOCK_CACHE_URL") from None

@@ -1,4 +1,5 @@
-"""A Redis or Valkey server behind caches: ``redis://host:port/0``, ``rediss://`` with TLS. Needs the extra ``redis``.
+"""A Redis or Valkey server behind caches: ``redis://host:port/0``, ``rediss://`` with TLS, or ``valkey://`` and
+``valkeys://``. Needs the extra ``redis``.
 
 Each value is a hash under ``penstock:cached:{key}``, with who is about to bring it; the server's own TTL forgets it.
 What it may take at most is the server's to know (``maxmemory`` and ``maxmemory-policy allkeys-lru``).
@@ -6,6 +7,7 @@ What it may take at most is the server's to know (``maxmemory`` and ``maxmemory-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from math import ceil
 from typing import Any, cast
@@ -100,4 +102,4 @@ async def _answer(call: Any) -> Any:
 
 def connect(url: str) -> RedisBacking:
     """The server that ``url`` names. Raises ``ValueError`` if it names none."""
-    return RedisBacking(url)
+    return RedisBacking(re.sub(r"^valkey", "redis", url))

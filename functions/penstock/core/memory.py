@@ -16,6 +16,8 @@ log = logging.getLogger("penstock.memory")
 
 OFTEN = 0.25
 """Seconds between two looks while requests come: one takes a tenth of a millisecond."""
+RISE = 1.0
+"""Percent of the memory by which it has got worse."""
 SOON = 1.0
 """Seconds until a request that was refused should be tried again."""
 
@@ -45,7 +47,8 @@ class MemoryGuard(Chore):
         self._look = look
         self._shrink = shrink
         self._give_back = give_back
-        self._looked_at = float("-inf")
+        self._looked_at = self._cleaned_at = float("-inf")
+        self._left = 0.0
         self.used = 0.0
         self.short = False
         SHORT.set(value=0)
@@ -65,22 +68,28 @@ class MemoryGuard(Chore):
         return self.guard()
 
     def guard(self) -> float:
-        """Look, and make room; answers how many percent are used."""
-        self.used = self._look()
-        if self.used >= self._section.gc_threshold_percent:
-            self._clean("shrunk", 0.5)
-        if self.used >= self._section.max_usage_percent:
-            self._clean("emptied", 0.0)
-        self._looked_at = time.monotonic()
-        self._tell(self.used >= self._section.max_usage_percent)
+        """Look, and make room; answers how many percent are used.
+
+        What was cleaned and did not help is cleaned again when it has got worse, or after a while: that takes CPU.
+        """
+        section, now = self._section, time.monotonic()
+        self.used, self._looked_at = self._look(), now
+        if self.used >= section.gc_threshold_percent:
+            worse = self.used >= self._left + RISE or now - self._cleaned_at >= section.monitoring_interval
+            if worse:
+                self._clean("shrunk", 0.5, thoroughly=True)
+                self._left, self._cleaned_at = self.used, now
+            if self.used >= section.max_usage_percent:
+                self._clean("emptied", 0.0, thoroughly=worse)
+        self._tell(self.used >= section.max_usage_percent)
         return self.used
 
-    def _clean(self, how: str, share: float) -> None:
-        self._shrink(share)
-        gc.collect()
-        self._give_back()
-        self.used = self._look()
-        CLEANED.add(how)
+    def _clean(self, how: str, share: float, *, thoroughly: bool) -> None:
+        if self._shrink(share) or thoroughly:
+            gc.collect()
+            self._give_back()
+            self.used = self._look()
+            CLEANED.add(how)
 
     def _tell(self, short: bool) -> None:
         USED.set(value=self.used)

@@ -26,8 +26,8 @@ class Machine:
 
     def shrink(self, share: float) -> int:
         self.shares.append(share)
-        self.held *= share
-        return 1
+        gone, self.held = self.held * (1 - share), self.held * share
+        return int(gone > 0)
 
     def give_back(self) -> None:
         self.given_back += 1
@@ -77,6 +77,30 @@ def test_where_that_does_not_help_requests_are_refused_until_there_is_memory_aga
     clock[0] += guards.OFTEN
     guard.check()
     assert not guard.short
+
+
+def test_what_does_not_help_is_not_done_again_at_once(clock: list[float]) -> None:
+    machine = Machine(78, 0)
+    guard = guard_of(machine)
+    for _ in range(10):
+        guard.check()
+        clock[0] += guards.OFTEN
+    assert machine.given_back == 1
+    machine.base += guards.RISE
+    guard.check()
+    assert machine.given_back == 2, "it got worse"
+    clock[0] += 30
+    guard.check()
+    assert machine.given_back == 3, "it is a while ago"
+
+
+def test_caches_that_filled_again_are_emptied_again_while_memory_is_short(clock: list[float]) -> None:
+    machine = Machine(90, 0)
+    guard = guard_of(machine)
+    assert guard.guard() == 90
+    machine.held = 0.5
+    clock[0] += guards.OFTEN
+    assert guard.guard() == 90
 
 
 def test_a_crowd_of_requests_looks_once(clock: list[float]) -> None:
