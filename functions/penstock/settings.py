@@ -32,10 +32,10 @@ class Settings:
 
     ``keys`` are the configured callers by the SHA-256 of their key, ``credentials`` the secrets by the environment
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
-    on a server, ``region`` AWS's where it is said. Without a ``queue_url`` the queue is a file beside the state's;
-    without an ``objects_url`` large documents are in a folder beside a state that is a file, else nowhere. In the
-    ``metrics_folder`` several processes of one server put what they count together. The ``cache_url`` of a Redis may
-    hold a password.
+    on a server, ``region`` AWS's where it is said, ``service`` what CloudWatch calls it. Without a ``queue_url`` the
+    queue is a file beside the state's; without an ``objects_url`` large documents are in a folder beside a state that
+    is a file, else nowhere. In the ``metrics_folder`` several processes of one server put what they count together. The
+    ``cache_url`` of a Redis may hold a password.
 
     ``source`` is the text that ``document`` was read from, ``version`` its number in the state (0: none), ``listens``
     what it says of the server before the command line does, and ``again`` reads everything anew with another text under
@@ -49,6 +49,7 @@ class Settings:
     config_path: str = ""
     door: str = ""
     region: str = ""
+    service: str = "penstock"
     document: Document = field(default_factory=Document)
     keys: Mapping[str, Caller] = field(default_factory=dict)
     credentials: Mapping[str, Secret] = field(default_factory=dict)
@@ -102,6 +103,7 @@ def load(
         config_path=path,
         door=environ.get("PENSTOCK_DOOR", ""),
         region=_region(environ),
+        service=environ.get("POWERTOOLS_SERVICE_NAME") or "penstock",
         document=document,
         keys=_keys(document, environ),
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}

@@ -85,31 +85,34 @@ def tell(batch: Sequence[Outcome]) -> None:
         sink.take(lines)
 
 
-def _json(outcome: Outcome) -> bytes:
+def facts(outcome: Outcome) -> dict[str, Any]:
+    """What a line says of an outcome."""
     ended_at = outcome.started_at + outcome.duration
-    return to_json(
-        {
-            "time": datetime.fromtimestamp(ended_at, UTC).isoformat(timespec="milliseconds"),
-            "level": "INFO",
-            "logger": outcomes.name,
-            "message": f"{outcome.endpoint} {outcome.model} {outcome.code or outcome.ended}",
-            "request_id": outcome.request_id,
-            "key_id": outcome.key_id,
-            "deployment": outcome.deployment,
-            "status": outcome.status,
-            "attempts": outcome.attempts,
-            "stream": outcome.stream,
-            "seconds": round(outcome.duration, 4),
-            "ttft": round(outcome.ttft, 4) if outcome.ttft is not None else None,
-            "prompt_tokens": outcome.usage.prompt_tokens,
-            "completion_tokens": outcome.usage.completion_tokens,
-            "cached_tokens": outcome.usage.cached_tokens,
-            **({"marks": outcome.marks} if outcome.marks else {}),
-            "cached": outcome.cached,
-            **({"trace_id": outcome.trace.trace_id} if outcome.trace else {}),
-            "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
-        }
-    )
+    return {
+        "time": datetime.fromtimestamp(ended_at, UTC).isoformat(timespec="milliseconds"),
+        "level": "INFO",
+        "logger": outcomes.name,
+        "message": f"{outcome.endpoint} {outcome.model} {outcome.code or outcome.ended}",
+        "request_id": outcome.request_id,
+        "key_id": outcome.key_id,
+        "deployment": outcome.deployment,
+        "status": outcome.status,
+        "attempts": outcome.attempts,
+        "stream": outcome.stream,
+        "seconds": round(outcome.duration, 4),
+        "ttft": round(outcome.ttft, 4) if outcome.ttft is not None else None,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "cached_tokens": outcome.usage.cached_tokens,
+        **({"marks": outcome.marks} if outcome.marks else {}),
+        "cached": outcome.cached,
+        **({"trace_id": outcome.trace.trace_id} if outcome.trace else {}),
+        "cost": dollars(outcome.cost_nanos) if outcome.cost_nanos is not None else None,
+    }
+
+
+def _json(outcome: Outcome) -> bytes:
+    return to_json(facts(outcome))
 
 
 def _text(outcome: Outcome) -> bytes:

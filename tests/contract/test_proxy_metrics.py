@@ -95,7 +95,7 @@ def test_a_provider_that_another_stood_in_for_has_failed(serve: Serve, query: st
     assert (openai["total_requests"], openai["failed_requests"], openai["error_rate"]) == (1, 1, 1.0)
 
 
-@pytest.mark.row("C4")
+@pytest.mark.row("C4", "I12")
 def test_text_is_prometheuss_and_names_neither_key_nor_prompt_nor_request(server: Server) -> None:
     answer = ask(server, stream=True)
     assert "[DONE]" in answer.text

@@ -120,7 +120,7 @@ def _gateway(
     configured, sources, spare = deployments(settings)
     connect = with_chaos(_connector(client), document.chaos_engineering)
     registry = ModelRegistry(store, configured, sources, connect, spare=spare, fleet=fleet)
-    ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(spans))
+    ledger = Ledger(store, immediate=bool(settings.door), tell=build_tell(settings, spans))
     limiter = Limiter(store, _plan(settings), fail_open=document.limits.when_state_is_away == "open")
     router = _router(document, store)
     if before is not None:

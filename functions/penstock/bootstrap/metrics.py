@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock import __version__, telemetry
+from penstock.bootstrap.places import deployments
 from penstock.core.counted import count
 from penstock.core.ports import Store
 from penstock.core.tracer import Tracer
@@ -46,9 +47,9 @@ def build_tracer(settings: Settings) -> Tracer | None:
     return Tracer(section.sampling.probability) if section.enabled else None
 
 
-def build_tell(spans: Spans | None) -> Tell:
-    """Who is told of outcomes: counters, log and spans."""
-    listeners: list[Tell] = [count, telemetry.tell]
+def build_tell(settings: Settings, spans: Spans | None) -> Tell:
+    """Who is told of outcomes: counters, log and spans. A function's log lines hold its metrics."""
+    listeners: list[Tell] = [count, _lines(settings) if settings.door else telemetry.tell]
     if spans is not None:
         listeners.append(spans.tell)
 
@@ -57,3 +58,12 @@ def build_tell(spans: Spans | None) -> Tell:
             listener(batch)
 
     return tell
+
+
+def _lines(settings: Settings) -> Tell:
+    from penstock import cloudwatch  # noqa: PLC0415 - 7 ms that only functions need
+
+    cloudwatch.shape(settings.service)
+    configured, sources, spare = deployments(settings)
+    providers = {place.provider for place in (*configured, *sources, *spare)}
+    return cloudwatch.Lines(settings.service, providers).tell
