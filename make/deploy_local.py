@@ -120,6 +120,8 @@ def adapted(template: dict[str, Any]) -> dict[str, Any]:
         event["Properties"].pop("ResponseTransferMode", None)
         event["Properties"].pop("TimeoutInMillis", None)
     resources["HttpApi"]["Properties"]["Events"] |= streamed
+    # It has no CloudWatch.
+    del resources["Alarms"]
     # Where it is not AWS that answers, the store looks for its tables when it opens; on AWS no role may.
     looking = {"Effect": "Allow", "Action": ["dynamodb:DescribeTable"], "Resource": "*"}
     for resource in resources.values():

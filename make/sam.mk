@@ -21,6 +21,7 @@ sam: sam-check ## check the AWS template and build the four Lambda functions int
 sam-check: $(SAM) ## check the AWS template alone
 	@$(SAM) validate --lint
 	@$(SAM) validate --lint --template infra/state.yaml
+	@$(SAM) validate --lint --template infra/alarms.yaml
 
 # The emulator runs functions as processes of this machine, so they are built for it and for the Python that runs them.
 deploy-local: ARCHITECTURE = $(patsubst amd64,x86_64,$(patsubst aarch64,arm64,$(shell uname -m)))

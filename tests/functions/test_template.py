@@ -223,4 +223,4 @@ def test_the_sam_cli_finds_nothing_wrong() -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.count("is a valid SAM Template") == 2
+    assert checked.stdout.count("is a valid SAM Template") == 3
