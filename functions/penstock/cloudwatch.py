@@ -1,4 +1,7 @@
-"""What a function tells CloudWatch: log lines in the shape of Powertools' Logger, and metrics inside of them (EMF)."""
+"""What a function tells CloudWatch: log lines in the shape of Powertools' Logger, and metrics inside of them (EMF).
+
+Powertools itself would weigh more than a function has room for (decisions/0025); a test holds these lines to its own.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,15 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
-
 from penstock.core.json import to_json
 from penstock.core.traffic import NOBODY, provider_of
 from penstock.schema.outcome import FAILED, REFUSED, Failure, Outcome
 from penstock.schema.price import dollars
 from penstock.schema.worker import WORKERS
-from penstock.telemetry import JsonLines, facts, redact
+from penstock.telemetry import JsonLines, facts
 
 NAMESPACE = "Penstock"
-SECONDS, COUNT, DOLLARS = MetricUnit.Seconds, MetricUnit.Count, MetricUnit.NoUnit
+SECONDS, COUNT, DOLLARS = "Seconds", "Count", "None"
 UNITS = {
     "Requests": COUNT,
     "FailedRequests": COUNT,
@@ -37,22 +36,39 @@ UNITS = {
 Numbers = Mapping[str, float | None]
 
 
-class Shaped(LambdaPowertoolsFormatter):
-    """Powertools' JSON lines without keys in them."""
+class Shaped(JsonLines):
+    """The lines of this process, as Powertools calls what is in them."""
 
-    def serialize(self, log: Any) -> str:
-        """The line, without its end."""
-        for name in ("message", "exception"):
-            if isinstance(log.get(name), str):
-                log[name] = redact(log[name])
-        return str(super().serialize(log))
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What the line says."""
+        line = shaped(super().fields(record), self._service)
+        line["location"] = f"{record.name}:{record.lineno}"
+        if record.exc_info and record.exc_info[0]:
+            line["exception_name"] = record.exc_info[0].__name__
+        return line
+
+
+def shaped(line: dict[str, Any], service: str) -> dict[str, Any]:
+    """A line in its shape."""
+    return {
+        "level": line.pop("level"),
+        "location": line.pop("logger"),
+        "message": line.pop("message"),
+        "timestamp": line.pop("time"),
+        "service": service,
+        **line,
+    }
 
 
 def shape(service: str) -> None:
     """Give the JSON lines of this process their shape."""
     for handler in logging.root.handlers:
         if isinstance(handler.formatter, JsonLines):
-            handler.setFormatter(Shaped(utc=True, service=service, serialize_stacktrace=False))
+            handler.setFormatter(Shaped(service))
 
 
 class Lines:
@@ -72,15 +88,7 @@ class Lines:
         sys.stderr.buffer.flush()
 
     def _lines(self, outcome: Outcome) -> list[dict[str, Any]]:
-        known = facts(outcome)
-        line = {
-            "level": known.pop("level"),
-            "location": known.pop("logger"),
-            "message": known.pop("message"),
-            "timestamp": known.pop("time"),
-            "service": self._service,
-            **known,
-        }
+        line = shaped(facts(outcome), self._service)
         told = self._metrics(outcome, {}, _of_all(outcome))
         if outcome.deployment not in NOBODY:
             line["provider"] = self._provider(outcome.deployment)
@@ -106,15 +114,19 @@ class Lines:
 
     def _metrics(self, outcome: Outcome, dimensions: Mapping[str, str], numbers: Numbers) -> dict[str, Any]:
         """Numbers of these dimensions, beside the service."""
-        told = AmazonCloudWatchEMFProvider(namespace=NAMESPACE, service=self._service)
-        told.timestamp = int((outcome.started_at + outcome.duration) * 1000)
-        told.add_dimension("service", self._service)
-        for name, value in dimensions.items():
-            told.add_dimension(name, value)
-        for name, number in numbers.items():
-            if number is not None:
-                told.add_metric(name, UNITS[name], number)
-        return dict(told.serialize_metric_set())
+        told = {name: number for name, number in numbers.items() if number is not None}
+        directive = {
+            "Namespace": NAMESPACE,
+            "Dimensions": [["service", *dimensions]],
+            "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in told],
+        }
+        ended_at = int((outcome.started_at + outcome.duration) * 1000)
+        return {
+            "_aws": {"Timestamp": ended_at, "CloudWatchMetrics": [directive]},
+            "service": self._service,
+            **dimensions,
+            **{name: [float(number)] for name, number in told.items()},
+        }
 
 
 def _of_all(outcome: Outcome) -> Numbers:

@@ -37,6 +37,10 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
+        return to_json(self.fields(record), fallback=str).decode()
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What the line says."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -48,7 +52,7 @@ class JsonLines(logging.Formatter):
                 line[name] = redact(value) if isinstance(value, str) else value
         if record.exc_info:
             line["exception"] = redact(self.formatException(record.exc_info))
-        return to_json(line, fallback=str).decode()
+        return line
 
 
 class Text(logging.Formatter):

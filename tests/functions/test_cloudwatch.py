@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 from penstock import cloudwatch, telemetry
 from penstock.schema.outcome import CACHE, FAILED, REFUSED, Failure, Outcome
@@ -66,7 +68,7 @@ def test_an_outcome_is_one_line_with_its_metrics_in_the_shape_of_powertools(capf
     assert (line["InputTokens"], line["OutputTokens"], line["Cost"]) == ([12.0], [30.0], [0.0015])
     assert (line["Attempts"], line["FailedAttempts"], line["AttemptDuration"]) == ([1.0], [0.0], [0.25])
     units = {metric["Name"]: metric["Unit"] for each in line["_aws"]["CloudWatchMetrics"] for metric in each["Metrics"]}
-    assert units == {name: unit.value for name, unit in cloudwatch.UNITS.items()}
+    assert units == cloudwatch.UNITS
     assert abs(line["_aws"]["Timestamp"] / 1000 - an_outcome().started_at) < 60
 
 
@@ -97,6 +99,22 @@ def test_other_lines_have_their_shape_and_no_keys(capfd: pytest.CaptureFixture[s
     assert "secret" not in json.dumps(line)
     assert {"level", "location", "message", "timestamp", "service", "exception", "request_id"} <= set(line)
     assert (line["level"], line["service"]) == ("ERROR", "penstock")
+
+
+def test_powertools_would_write_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    [line] = lines(capfd, an_outcome(deployment="", ended=FAILED, status=404))
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    theirs = AmazonCloudWatchEMFProvider(namespace="Penstock", service="penstock")
+    theirs.timestamp = line["_aws"]["Timestamp"]
+    for metric in directive["Metrics"]:
+        theirs.add_metric(metric["Name"], metric["Unit"], line[metric["Name"]][0])
+    written = theirs.serialize_metric_set()
+    assert written == {name: line[name] for name in written}
+    record = logging.LogRecord("penstock", logging.WARNING, "", 7, "hello", (), None)
+    ours = json.loads(cloudwatch.Shaped("penstock").format(record))
+    formatted = json.loads(LambdaPowertoolsFormatter(utc=True, use_rfc3339=True, service="penstock").format(record))
+    assert set(ours) == set(formatted)
+    assert {**ours, "location": ""} == {**formatted, "location": ""}
 
 
 def test_the_dashboard_and_the_alarms_name_only_what_is_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def build_tell(settings: Settings, spans: Spans | None) -> Tell:
 
 
 def _lines(settings: Settings) -> Tell:
-    from penstock import cloudwatch  # noqa: PLC0415 - 7 ms that only functions need
+    from penstock import cloudwatch  # noqa: PLC0415 - only functions need it
 
     cloudwatch.shape(settings.service)
     configured, sources, spare = deployments(settings)
