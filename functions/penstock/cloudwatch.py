@@ -6,7 +6,6 @@ Powertools itself would weigh more than a function has room for (decisions/0025)
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from penstock.core.traffic import NOBODY, provider_of
 from penstock.schema.outcome import FAILED, REFUSED, Failure, Outcome
 from penstock.schema.price import dollars
 from penstock.schema.worker import WORKERS
-from penstock.telemetry import JsonLines, facts
+from penstock.telemetry import JsonLines, facts, write
 
 NAMESPACE = "Penstock"
 SECONDS, COUNT, DOLLARS = "Seconds", "Count", "None"
@@ -83,9 +82,7 @@ class Lines:
 
     def tell(self, batch: Sequence[Outcome]) -> None:
         """Write the lines of outcomes; a prompt or an answer is no part of one."""
-        told = [line for outcome in batch for line in self._lines(outcome)]
-        sys.stderr.buffer.write(b"".join(to_json(line) + b"\n" for line in told))
-        sys.stderr.buffer.flush()
+        write([to_json(line) for outcome in batch for line in self._lines(outcome)])
 
     def _lines(self, outcome: Outcome) -> list[dict[str, Any]]:
         line = shaped(facts(outcome), self._service)

@@ -82,7 +82,11 @@ def tell(batch: Sequence[Outcome]) -> None:
     if not outcomes.isEnabledFor(logging.INFO):
         return
     form = _text if isinstance(outcomes.root.handlers[0].formatter, Text) else _json
-    lines = [form(outcome) for outcome in batch]
+    write([form(outcome) for outcome in batch])
+
+
+def write(lines: list[bytes]) -> None:
+    """Send lines that hold no key to where log lines go."""
     sys.stderr.buffer.write(b"\n".join([*lines, b""]))
     sys.stderr.buffer.flush()
     for sink in _sinks:
