@@ -139,3 +139,12 @@ def test_a_state_that_cannot_be_opened_is_told_in_wire_form(given: dict[str, str
         answer = door.call(doors.event("http_api_models"))
     assert answer["statusCode"] in (500, 503)
     assert json.loads(answer["body"])["error"]["message"]
+
+
+def test_the_line_of_a_request_holds_its_metrics(door: doors.Door) -> None:
+    answer = door.call(doors.event("http_api_embeddings"))
+    assert answer["statusCode"] == 200
+    lines = [json.loads(line) for line in door.log.splitlines() if answer["headers"]["x-request-id"] in line]
+    [line] = [line for line in lines if "_aws" in line]
+    assert (line["Requests"], line["FailedRequests"]) == ([1.0], [0.0])
+    assert {"level", "location", "message", "timestamp", "service"} <= set(line)

@@ -17,11 +17,20 @@ MIB = 1024 * 1024
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send log lines to standard error, and to the file and the listener that are configured.
+    """Send log lines to standard error, and to the file and the listener that are configured; those of functions in the
+    shape that CloudWatch knows.
 
     Raises ``SettingsError`` for a file that cannot be written; in a function, which may have nowhere to write, it is
     left out with a warning.
     """
+    _configure(settings)
+    if settings.door:
+        from penstock import cloudwatch  # noqa: PLC0415 - only functions need it
+
+        cloudwatch.shape(settings.service)
+
+
+def _configure(settings: Settings) -> None:
     section = settings.document.logging
     if section.file is None and section.remote_sink is None:
         telemetry.configure(section.level, section.format)

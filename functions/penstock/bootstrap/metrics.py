@@ -63,7 +63,6 @@ def build_tell(settings: Settings, spans: Spans | None) -> Tell:
 def _lines(settings: Settings) -> Tell:
     from penstock import cloudwatch  # noqa: PLC0415 - only functions need it
 
-    cloudwatch.shape(settings.service)
     configured, sources, spare = deployments(settings)
     providers = {place.provider for place in (*configured, *sources, *spare)}
     return cloudwatch.Lines(settings.service, providers).tell
