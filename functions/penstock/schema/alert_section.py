@@ -64,7 +64,7 @@ class WebhookSection:
     Addresses inside are called only where they are in ``allow_networks``, by http only with ``allow_http``.
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     url_env: str | None = None
     allow_networks: list[str] = field(default_factory=list)
     allow_http: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterable
 
 SHARED = (
     *("total_requests", "successful_requests", "failed_requests", "error_rate", "avg_response_time", "total_tokens"),
@@ -41,6 +41,14 @@ def mistake(path: str) -> str:
     return ""
 
 
-def _meant(word: str, known: object, after: str, before: str = "") -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)  # type: ignore[call-overload]
-    return f"; did you mean {before}{close[0]}{after}?" if close else ""
+def _meant(word: str, known: Iterable[str], after: str, before: str = "") -> str:
+    if close := nearest(word, known):
+        return f"; did you mean {before}{close}{after}?"
+    return ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What somebody may have meant; empty if nothing is near."""
+    import difflib  # noqa: PLC0415 - slow to start, and of use to mistakes alone
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)), "")

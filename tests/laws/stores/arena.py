@@ -21,6 +21,7 @@ from penstock import plugs
 from penstock.core.ports import Store
 from penstock.errors import StateConflict
 from penstock.outbound import HttpClient
+from penstock.schema.alert import Watch
 from penstock.stores.dynamodb import connection as dynamodb
 from tests.laws.stores import limit_plays
 from tests.laws.stores.records import LATER, NOW, a_card, a_delivery, a_job, a_key, a_webhook, an_outcome
@@ -184,6 +185,19 @@ async def open_at_once(store: Store, _: int, __: str, start: Start) -> bool:
     return True
 
 
+async def revise_one_watch(store: Store, me: int, rule: str, start: Start) -> int:
+    """Everybody writes the next revision of one rule's watch, reading it again after each conflict; answers his."""
+    start()
+    while True:
+        found = await store.find_watch(rule) or Watch(rule)
+        after = replace(found, revision=found.revision + 1, told_at=found.told_at + 1)
+        try:
+            await store.replace_watch(after)
+        except StateConflict:
+            continue
+        return after.revision
+
+
 PLAYS: dict[str, Play] = {
     play.__name__: play
     for play in (
@@ -198,6 +212,7 @@ PLAYS: dict[str, Play] = {
             take_one_duty,
             claim_fill,
             add_one_webhook,
+            revise_one_watch,
             create_one_delivery,
             claim_one_delivery,
         ),

@@ -126,6 +126,13 @@ async def test_of_sixteen_who_take_over_a_duty_one_has_it(race: Race, store: Sto
     assert Counter(race("take_one_duty", "health")) == {True: 1, False: RIVALS - 1}
 
 
+async def test_of_sixteen_who_write_one_rules_watch_none_undoes_anothers(race: Race, store: Store) -> None:
+    assert sorted(race("revise_one_watch", "slow")) == list(range(1, RIVALS + 1))
+    found = await store.find_watch("slow")
+    assert found is not None
+    assert (found.revision, found.told_at) == (RIVALS, float(RIVALS))
+
+
 async def test_of_sixteen_who_add_a_webhook_each_none_undoes_anothers(race: Race, store: Store) -> None:
     assert sorted(race("add_one_webhook", "key_1")) == list(range(1, RIVALS + 1))
     assert {webhook.id for webhook in (await store.load_webhooks("key_1")).each} == {f"wh_{me}" for me in range(RIVALS)}

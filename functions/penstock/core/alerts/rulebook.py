@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from penstock.core.alerts.revision import revise
 from penstock.core.ports import Store
 from penstock.errors import CallerError, InvalidRequest, NotFound
 from penstock.schema.alert import ACKNOWLEDGED, ACTIVE, FIRING, NAME, RESOLVED, Alert, Rule, Watch, check
+from penstock.schema.metric_path import nearest
 
 MOST = 200
 """Rules that may be made over the API."""
@@ -159,8 +159,8 @@ class Rulebook:
         known = [*self._channels, *(name for name in self._possible if name not in self._channels)]
         for name in rule.channels:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                meant = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}."
+                close = nearest(name, known)
+                meant = f"; did you mean {close!r}?" if close else f"; there are {', '.join(known)}."
                 raise InvalidRequest(f"channels: there is no channel {name[:64]!r}{meant}", param="channels")
 
 
