@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -31,6 +31,10 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 LOOK_AFTER = 0.02
 JSON = (b"content-type", b"application/json")
+EVENTS = "text/event-stream"
+UNCHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "Nothing has changed since the answer with this ETag"}
+}
 
 
 class ClientLeft(Exception):
@@ -243,6 +247,11 @@ Teller = Callable[[str, Exchange], Awaitable[None]]
 ErrorForm = Callable[[PenstockError], dict[str, Any]]
 
 
+def told_in(*kinds: str) -> dict[str, Any]:
+    """What the OpenAPI document says of an answer that comes in these kinds."""
+    return {"content": {kind: {} for kind in kinds}}
+
+
 def stem(path: str) -> str:
     """The first part of a path."""
     return path[1:].partition("/")[0]
@@ -299,7 +308,8 @@ class WireRouter(LazyRouter):
             description=teller.__doc__,
             operation_id=teller.__name__,
             openapi_extra={"parameters": [parameter]},
-            response_model=None,
+            response_class=Response,
+            responses={200: told_in(EVENTS)},
         )
 
     def wire(self, path: str, handler: Handler, *, body: type[BaseModel], summary: str, status: int = 200) -> None:
@@ -318,6 +328,7 @@ class WireRouter(LazyRouter):
             summary=summary,
             operation_id=handler.__name__,
             openapi_extra={"requestBody": {"required": True, "content": {"application/json": schema}}},
+            responses={200: told_in(EVENTS)} if "stream" in body.model_fields else {},
             response_model=None,
         )
         self.bodies[body.__name__] = body

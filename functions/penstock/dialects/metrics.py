@@ -11,7 +11,7 @@ from penstock.core.families import Families, own
 from penstock.core.json import to_json
 from penstock.core.report import report, traffic_of
 from penstock.dialects._address import is_trusted
-from penstock.dialects._exchange import Exchange, LazyRouter
+from penstock.dialects._exchange import Exchange, LazyRouter, told_in
 from penstock.dialects._guard import house_of
 from penstock.dialects._presented import presented_key
 from penstock.errors import PermissionDenied
@@ -19,6 +19,8 @@ from penstock.house import House
 from penstock.schema.key import METRICS
 
 router = LazyRouter(tags=["metrics"])
+
+TEXTS = ("text/plain", "application/openmetrics-text")
 
 STARTED = time.time()
 USUAL, LONGEST = 3600.0, 92 * 86_400.0
@@ -35,7 +37,13 @@ async def observer(request: Request) -> None:
     await exchange.house.keyring.authenticate(presented_key(exchange), METRICS)
 
 
-@router.get("/metrics", dependencies=[Depends(observer)], summary="What was counted, for Prometheus or as JSON")
+@router.get(
+    "/metrics",
+    dependencies=[Depends(observer)],
+    summary="What was counted, for Prometheus or as JSON",
+    response_class=Response,
+    responses={200: told_in(*TEXTS, "application/json")},
+)
 async def metrics(request: Request, window: Annotated[float | None, Query(gt=0, le=LONGEST)] = None) -> Response:
     """Every counter, in Prometheus's text format; or, for who accepts ``application/json``, how the providers do.
 
@@ -46,7 +54,13 @@ async def metrics(request: Request, window: Annotated[float | None, Query(gt=0, 
     return _text(request)
 
 
-@router.get("/metrics/prometheus", dependencies=[Depends(observer)], summary="Counters in Prometheus's text format")
+@router.get(
+    "/metrics/prometheus",
+    dependencies=[Depends(observer)],
+    summary="Counters in Prometheus's text format",
+    response_class=Response,
+    responses={200: told_in(*TEXTS)},
+)
 async def prometheus(request: Request) -> Response:
     """Every counter: docs/metrics.md lists them."""
     return _text(request)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from penstock.dialects._exchange import ClientLeft, LazyRouter
+from penstock.dialects._exchange import ClientLeft, LazyRouter, told_in
 from penstock.dialects._form import Form
 from penstock.dialects._guard import Here, Inference, Limited
 from penstock.dialects._paging import page
@@ -77,7 +77,12 @@ async def read_file(file_id: str, house: Here, caller: Inference) -> dict[str, A
     return shown(await house.files.find(file_id, caller.key_id))
 
 
-@router.get("/{file_id}/content", summary="A file's bytes", response_model=None)
+@router.get(
+    "/{file_id}/content",
+    summary="A file's bytes",
+    response_class=Response,
+    responses={200: told_in("application/octet-stream", "application/jsonl")},
+)
 async def read_file_content(file_id: str, house: Here, caller: Inference) -> StreamingResponse:
     """The bytes of a file, as they were sent, in pieces."""
     file = await house.files.find(file_id, caller.key_id)

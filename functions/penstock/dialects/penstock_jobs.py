@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Header, Response
 
 from penstock.core.json import to_json
-from penstock.dialects._exchange import Exchange, WireRouter
+from penstock.dialects._exchange import UNCHANGED, Exchange, WireRouter
 from penstock.dialects._following import follow_job
 from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import result_of, shown, told_before
@@ -17,7 +17,12 @@ from penstock.schema.job import OPEN
 router = WireRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.get("/{job_id}", summary="The answer of a job, once it has one", response_model=None)
+@router.get(
+    "/{job_id}",
+    summary="The answer of a job, once it has one",
+    response_model=None,
+    responses={202: {"description": "The job is queued or processing"}, **UNCHANGED},
+)
 async def read_job(
     job_id: str, house: Here, caller: Inference, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:

@@ -14,7 +14,7 @@ from pydantic import Field
 from penstock.core.json import to_json
 from penstock.dialects._address import caller_address
 from penstock.dialects._body import read_body
-from penstock.dialects._exchange import Exchange, WireRouter
+from penstock.dialects._exchange import EVENTS, UNCHANGED, Exchange, WireRouter, told_in
 from penstock.dialects._guard import Here, Inference
 from penstock.dialects._jobs import retry_after, told_before
 from penstock.dialects._presented import idempotency_key, presented_key
@@ -76,14 +76,16 @@ router.wire("/generate", generate, body=GenerateBody, status=202, summary="Submi
 IfNoneMatch = Annotated[str | None, Header()]
 
 
-@router.get("/status/{task_id}", summary="How far a task is", response_model=None)
+@router.get("/status/{task_id}", summary="How far a task is", response_model=None, responses=UNCHANGED)
 async def read_status(task_id: str, house: Here, caller: Inference, if_none_match: IfNoneMatch = None) -> Response:
     """``queued``, ``processing``, ``completed`` or ``failed``; 304 with ``If-None-Match`` while it stays so."""
     job = await house.jobs.find(task_id, caller)
     return _answer(job, status_of(job), if_none_match)
 
 
-@router.get("/result/{task_id}", summary="The text of a task, once it has one", response_model=None)
+@router.get(
+    "/result/{task_id}", summary="The text of a task, once it has one", response_model=None, responses=UNCHANGED
+)
 async def read_result(task_id: str, house: Here, caller: Inference, if_none_match: IfNoneMatch = None) -> Response:
     """The text and how long it took; while the task is open, its status; ``error`` with the reason if it has failed."""
     job = await house.jobs.find(task_id, caller)
@@ -96,7 +98,12 @@ async def reader(request: HttpRequest) -> Caller:
     return await exchange.house.keyring.authenticate(key_of(exchange))
 
 
-@router.get("/stream/{task_id}", summary="What happens to a task, as it happens", response_model=None)
+@router.get(
+    "/stream/{task_id}",
+    summary="What happens to a task, as it happens",
+    response_class=Response,
+    responses={200: told_in(EVENTS), 204: {"description": "There is nothing after the event that was read last"}},
+)
 async def stream(
     task_id: str,
     request: HttpRequest,
