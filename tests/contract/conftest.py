@@ -63,7 +63,7 @@ def gateway(store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.Te
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def description(
     store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Description]:

@@ -28,6 +28,9 @@ SPOKEN = {"messages": [{"role": "user", "content": "hi"}]}
 GOOD: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "echo", **SPOKEN},
     "/chat/completions": {"model": "echo", **SPOKEN},
+    "/v1/classify": {"prompt": "hi"},
+    "/infer": {"model": "echo", "input": SPOKEN},
+    "/v1/rules": {"name": "sample", "metric_path": "summary.error_rate", "condition": ">", "threshold": 0.5},
     "/v1/webhooks": {"url": "https://example.com/hook"},
     "/v1/providers/{provider}/model_selection": {"editable": True},
     "/v1/workers": {"id": "sample", "generation": "sample", "models": ["pulled"], "pull": True},

@@ -55,7 +55,7 @@ def test_good_bodies_are_good(description: Description) -> None:
     for method, path, schema in description.taking_json:
         body = json.dumps(description.good(path, schema)).encode()
         answer = fresh.call(method, description.place(method, path), body)
-        if answer.status in (400, 401, 403, 405, 415) or answer.status >= 500:
+        if answer.status in (400, 401, 403, 405, 415) or (answer.status >= 500 and answer.status != 501):
             refused.append(f"{method} {path} {body.decode()}: {answer}")
     fresh.close()
     assert not refused, "\n".join(refused)
