@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import (
+    Environment,
     FileSystemLoader,
     StrictUndefined,
     Template,
@@ -21,21 +22,24 @@ from jinja2 import (
     pass_context,
 )
 from jinja2 import TemplateSyntaxError as SyntaxMistake
-from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from penstock.errors import InvalidRequest, TemplateBroken
 
 SECONDS = 2.0
 SIZE = 1024 * 1024
 """Characters of what a template says at most, and of a text on the way there."""
-POWER = 1000
+WRAPPING = 16
+"""Of which share a text may be that is wrapped: that takes time by the square of its longest word."""
 ENDING = ".j2"
 VARIABLES = "template_variables"
 UNFIT = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What a template raises that was given a number where it expected a list."""
-_WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{5,}|\*)|\{[^}]*:[^}]*(?:\d{5,}|\{)")
+OURS = (Environment, Context, nodes.EvalContext)
+"""What filters are given by Jinja itself."""
+_WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{7,}|\*)|\{[^{}:]*:[^{}]*(?:\d{7,}|\{)")
 """A place in a format that asks for very many characters, or lets a value say how many."""
 _PADDING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
 _until: ContextVar[float] = ContextVar("until")
@@ -143,7 +147,7 @@ def _bounded(filter: Callable[..., Any], size_of: Callable[..., int]) -> Callabl
 
     @wraps(filter)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        _check(size_of(*(arg for arg in args if not hasattr(arg, "eval_ctx") and not hasattr(arg, "volatile"))))
+        _check(size_of(*(arg for arg in args if not isinstance(arg, OURS))))
         return filter(*args, **kwargs)
 
     return bounded
@@ -165,8 +169,35 @@ def _replaces(text: Any, old: Any = "", new: Any = "", *_: Any) -> int:
     return (_length(text) + 1) * _length(new) // max(_length(old), 1)
 
 
+def _wraps(text: Any, *numbers: Any, **_: Any) -> int:
+    return _length(text) * WRAPPING
+
+
 def _formats(text: Any, *_: Any) -> int:
     return SIZE + 1 if isinstance(text, str) and _WIDE.search(text) else 0
+
+
+@pass_context
+def _concatenated(_: Context, parts: list[Any]) -> str:
+    texts = [str(part) for part in parts]
+    _check(sum(map(len, texts)))
+    return "".join(texts)
+
+
+class _Bounding(NodeTransformer):
+    """Has loops and ``~`` go through filters of ours."""
+
+    def visit_For(self, loop: nodes.For) -> nodes.Node:  # noqa: N802 - a name of Jinja's
+        """Count the steps."""
+        self.generic_visit(loop)
+        loop.iter = nodes.Filter(loop.iter, " counted", [], [], None, None, lineno=loop.lineno)
+        return loop
+
+    def visit_Concat(self, concat: nodes.Concat) -> nodes.Node:  # noqa: N802
+        """Add the lengths up before the text is made."""
+        self.generic_visit(concat)
+        parts = nodes.List(concat.nodes, lineno=concat.lineno)
+        return nodes.Filter(parts, " concatenated", [], [], None, None, lineno=concat.lineno)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -176,20 +207,23 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        sizes = dict.fromkeys(("batch", "center", "indent", "slice", "wordwrap", "truncate"), _largest)
-        for name, size_of in {**sizes, "join": _joins, "replace": _replaces, "format": _formats}.items():
+        sizes: dict[str, Callable[..., int]] = dict.fromkeys(
+            ("batch", "center", "indent", "slice", "truncate"), _largest
+        )
+        sizes |= {"wordwrap": _wraps, "join": _joins, "replace": _replaces, "format": _formats}
+        for name, size_of in sizes.items():
             self.filters[name] = _bounded(self.filters[name], size_of)
-        self.filters[" counted"] = _counted
+        self.filters |= {" counted": _counted, " concatenated": _concatenated}
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        for loop in list(source.find_all(nodes.For)):
-            loop.iter = nodes.Filter(loop.iter, " counted", [], [], None, None, lineno=loop.lineno)
-            loop.iter.set_environment(self)
+        _Bounding().visit(source)
+        source.set_environment(self)
         return super()._generate(source, *args, **kwargs)
 
     def call(self, context: Context, callee: Any, /, *args: Any, **kwargs: Any) -> Any:
         _check()
-        name, of = getattr(callee, "__name__", ""), getattr(callee, "__self__", None)
+        method = getattr(callee, "__wrapped__", callee)  # Jinja wraps `format`
+        name, of = getattr(method, "__name__", ""), getattr(method, "__self__", None)
         if name in _PADDING or callee is self.globals["lipsum"]:
             _check(_largest(None, *args, *kwargs.values()))
         elif isinstance(of, str):
@@ -202,9 +236,13 @@ class _Environment(ImmutableSandboxedEnvironment):
             _check(_length(left) + _length(right))
         elif operator == "*":
             numbers = [n for n in (left, right) if isinstance(n, int)]
-            _check(max(_length(left), _length(right)) * max(numbers, default=1))
+            _check(max(_length(left), _length(right)) * max(numbers, default=1) + _bits(left) + _bits(right))
         elif operator == "%":
             _check(_formats(left))
-        elif isinstance(right, int) and abs(right) > POWER:
-            raise SecurityError(f"a power beyond {POWER}")
+        elif isinstance(right, int):
+            _check(_bits(left) * abs(right))
         return super().call_binop(context, operator, left, right)
+
+
+def _bits(number: Any) -> int:
+    return number.bit_length() if isinstance(number, int) else 0
