@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from random import Random
 from typing import Any
 
 import pytest
@@ -255,3 +256,37 @@ async def test_no_tenant_gets_anothers_answer() -> None:
     other = asking()
     other.caller = Caller("key_2")
     assert (await turn_of(answers, other)).kept is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_becomes_of_those_who_bring_it_everybody_is_served(seed: int) -> None:
+    random, behind = Random(seed), Behind()
+    processes = [some_answers(behind) for _ in range(3)]
+    ends: list[BaseException | None] = [None, asyncio.CancelledError(), GeneratorExit(), UpstreamUnavailable("no")]
+
+    async def ask(answers: Answers, text: str) -> str:
+        turn = await turn_of(answers, asking(text))
+        if turn.kept is not None:
+            return text if text.encode() in turn.kept.payloads[0] else "another's"
+        try:
+            for _ in range(random.randrange(4)):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError as gone:
+            turn.end(gone)
+            raise
+        error = random.choice(ends)
+        if error is None:
+            turn.answered(b'{"choices":[{"finish_reason":"stop","text":"%b"}]}' % text.encode())
+        turn.end(error)
+        return text
+
+    asked = [(random.choice(processes), random.choice("abc")) for _ in range(200)]
+    asks = [asyncio.ensure_future(ask(answers, text)) for answers, text in asked]
+    for task in random.sample(asks, 20):
+        asyncio.get_running_loop().call_later(random.random() / 100, task.cancel)
+    told = await asyncio.wait_for(asyncio.gather(*asks, return_exceptions=True), 20)
+    assert all(found == text for found, (_, text) in zip(told, asked, strict=True) if isinstance(found, str))
+    assert not [found for found in told if isinstance(found, Exception)]
+    for answers in processes:
+        await answers.settled()
+        assert not answers._flights
