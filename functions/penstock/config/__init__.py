@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -140,11 +140,17 @@ def _quotes(mistake: ErrorDetails, values: Any, keys: list[int | str]) -> str:
 
 def _known_keys(keys: list[int | str]) -> list[str]:
     """The keys of the section at this place of the document."""
-    section: Any = Document
+    hint: Any = Document
     for key in keys:
-        hint = get_type_hints(section)[key] if isinstance(key, str) else section
-        section = _section_in(hint) or section
-    return [known.name for known in fields(section)]
+        inner = _inner(hint)
+        hint = get_type_hints(_section_in(hint))[str(key)] if inner is None else inner
+    return [known.name for known in fields(_section_in(hint))]
+
+
+def _inner(hint: Any) -> Any:
+    """What a list or a mapping holds; ``None`` for what is neither."""
+    found = (part for part in (hint, *get_args(hint)) if get_origin(part) in (list, dict))
+    return next((get_args(part)[-1] for part in found), None)
 
 
 def _section_in(hint: Any) -> Any:
