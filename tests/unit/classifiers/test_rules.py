@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.classification import ALIAS, judged, ordinary, rows, seen
+from bench.classification import ALIAS, ROOT, judged, ordinary, rows, seen, tables
 from penstock.classifiers.rules import connect
 from penstock.core.ports.classifier import Prompt, Verdict
 from penstock.schema.classification_section import AliasSection, RuleSection
@@ -82,6 +82,11 @@ def test_the_labelled_prompts_are_many_and_each_is_there_once() -> None:
     words = [row.words for part in ("tuning", "held_out") for row in rows(part)]
     assert len(words) >= 590
     assert len(set(words)) == len(words)
+
+
+def test_the_guide_shows_these_numbers() -> None:
+    shown = (ROOT / "docs" / "classification.md").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in tables() if line not in shown], "python -m bench.classification has other tables"
 
 
 @pytest.mark.alone
