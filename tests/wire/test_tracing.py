@@ -93,6 +93,7 @@ async def ask(gateway: Gateway, stream: bool = False, **headers: str) -> httpx.R
     return await gateway.client.send(request)
 
 
+@pytest.mark.row("P11")
 async def test_a_request_is_a_span_below_its_callers_and_its_attempts_are_below_it(
     tmp_path: Path, upstream: Upstream, second: Upstream, collector: Collector
 ) -> None:
