@@ -166,6 +166,11 @@ class Description:
         """A good body of an operation."""
         return GOOD[path] if path in GOOD else self.sample(schema)
 
+    def optional(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Something in each field that a body need not have."""
+        fields = schema.get("properties", {})
+        return {name: self.sample(fields[name], name) for name in fields if name not in schema.get("required", ())}
+
     def sample(self, schema: dict[str, Any], name: str = "") -> Any:
         """Something that is as a schema wants it, with no more in it than there must be."""
         schema = self.resolved(schema)
