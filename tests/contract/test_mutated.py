@@ -38,13 +38,15 @@ def restructured(body: dict[str, Any], chance: random.Random) -> bytes:
             holder = holder[key]
         act = chance.choice(["replace", "replace", "remove", "add", "copy"])
         if act == "replace":
-            holder[last] = chance.choice(VALUES)
+            holder[last] = copy.deepcopy(chance.choice(VALUES))
         elif act == "remove" and way:
             del holder[last]
         elif act == "copy":
             holder[last] = copy.deepcopy(document[""])
         elif isinstance(holder[last], dict):
-            holder[last][chance.choice(["", "odd", "model", "stream", "n", "id"])] = chance.choice(VALUES)
+            holder[last][chance.choice(["", "odd", "model", "stream", "n", "id"])] = copy.deepcopy(
+                chance.choice(VALUES)
+            )
     return json.dumps(document[""]).encode()
 
 
