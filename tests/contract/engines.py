@@ -32,7 +32,8 @@ class _Call(BaseHTTPRequestHandler):
         if self.server.hold is not None:
             self.server.hold.wait(60)
         if self.server.status != 200:
-            self._reply({"error": {"message": "out of order"}}, self.server.status)
+            said = f": {json.dumps(body)}" if self.server.echoes else ""
+            self._reply({"error": {"message": f"out of order{said}"}}, self.server.status)
         elif self.path == "/generate":
             self._reply({"notes": ["c", "e", "g"], "of": body.get("prompt")})
         elif self.path == "/sound":
@@ -79,7 +80,8 @@ class _Call(BaseHTTPRequestHandler):
 
 
 class Engine(ThreadingHTTPServer):
-    """The server; ``seen`` are the paths and bodies that came. It answers with ``status``, once ``hold`` is set."""
+    """The server; ``seen`` are the paths and bodies that came. It answers with ``status``, once ``hold`` is set;
+    one that ``echoes`` tells in its errors what it was asked."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -90,6 +92,7 @@ class Engine(ThreadingHTTPServer):
         self.models: list[str] = []
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
+        self.echoes = False
         self.hold: threading.Event | None = None
 
     @property

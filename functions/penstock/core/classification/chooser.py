@@ -217,10 +217,8 @@ NOBODY = _Nobody()
 
 
 def _words(error: Exception) -> str:
-    """What is wrong, for a log that prompts are kept out of."""
-    return (
-        f"{error.code}: {error.public or error.message}" if isinstance(error, PenstockError) else type(error).__name__
-    )
+    """What is wrong, for a log that prompts are kept out of: a provider's words may repeat one."""
+    return error.code if isinstance(error, PenstockError) else type(error).__name__
 
 
 def _is_inside(url: str) -> bool:

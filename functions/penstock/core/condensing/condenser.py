@@ -79,7 +79,7 @@ class Condenser:
             CONDENSED.add("failed")
             if isinstance(error, RateLimited) and request.admitted:
                 raise  # a job can wait
-            log.warning("a conversation could not be summed up: %s", error, extra={"request_id": request.id})
+            log.warning("a conversation could not be summed up: %s", error.code, extra={"request_id": request.id})
             raise refusal from None
         request.body = {**request.body, "messages": messages}
         request.size = len(to_json(request.body))

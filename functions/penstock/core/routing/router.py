@@ -11,6 +11,7 @@ from penstock.core.noticeboard import BELIEVED, Noticeboard
 from penstock.core.ports import Store
 from penstock.core.routing.breaker import HALF_OPEN, Bounds
 from penstock.core.routing.place import Place
+from penstock.errors import PenstockError
 from penstock.schema.model import Deployment
 from penstock.schema.notice import BREAKER, DOWN, HEALTH, OPEN, WARM, WARMING, WARMTH, Notice
 from penstock.schema.request import Request
@@ -121,7 +122,8 @@ class Router:
         became = place.ended(error, endpoint)
         if became is not None:
             self._broken.add(place) if became == OPEN else self._broken.discard(place)
-            self.tell(place.deployment, BREAKER, became, self._bounds.recovery_timeout + REMEMBERED, str(error or ""))
+            why = error.code if isinstance(error, PenstockError) else ""  # its words may repeat a prompt
+            self.tell(place.deployment, BREAKER, became, self._bounds.recovery_timeout + REMEMBERED, why)
             if self.board is None:
                 place.breaker.trying_until = FOREVER
         cold = place.deployment.cold_start

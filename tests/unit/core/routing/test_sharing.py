@@ -74,7 +74,7 @@ async def broken(*processes: Process) -> None:
 async def test_what_one_finds_broken_all_leave_alone(clock: Clock, store: MemoryStore) -> None:
     await broken(Process(store), Process(store), Process(store))
     [notice] = store.notices.values()
-    assert (notice.place, notice.why) == ("a/m", "no connection")
+    assert (notice.place, notice.why) == ("a/m", "upstream_unavailable")
 
 
 async def test_a_process_that_starts_later_knows_it_too(clock: Clock, store: MemoryStore) -> None:
