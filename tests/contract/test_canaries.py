@@ -221,7 +221,8 @@ def test_no_canary_is_in_an_error(driven: Driven) -> None:
 def test_no_key_is_stored_and_a_prompt_only_where_that_is_the_feature(driven: Driven) -> None:
     found = kept(driven.state, made=driven.made)
     assert {place for place, singing in found.items() if singing - {"prompt"}} == set()
-    assert found.keys() == FEATURES.keys()
+    assert set(found) - FEATURES.keys() == set()
+    assert {"jobs.body", "jobs.result"} <= set(found), "the search finds nothing at all"
 
 
 def test_no_file_beside_the_state_holds_a_key_and_the_queue_not_even_a_prompt(driven: Driven) -> None:
