@@ -290,6 +290,21 @@ async def test_a_kept_answer_is_a_request_and_takes_no_tokens(caching: Gateway, 
     assert (await caching.plain(temperature=0)).status == 429
 
 
+SPENT = SECTIONS | {
+    "budgets": {"key": {"daily": 0.0007}},
+    "prices": [{"input": 1, "output": 1}],
+}
+
+
+@pytest.mark.parametrize("caching", [{"sections": SPENT}], indirect=True)
+async def test_whose_money_is_spent_is_told_what_is_kept_and_nothing_new(caching: Gateway, upstream: Upstream) -> None:
+    upstream.script = answer(completion(usage={"prompt_tokens": 600, "completion_tokens": 1, "total_tokens": 601}))
+    assert cache_of(await caching.plain(temperature=0, max_tokens=5)) == "MISS"
+    new = await caching.plain(temperature=0, max_tokens=6)
+    assert (new.status, new.error["code"]) == (429, "insufficient_quota")
+    assert cache_of(await caching.plain(temperature=0, max_tokens=5)) == "HIT"
+
+
 @pytest.mark.parametrize("caching", [{"limits": LIMITED, "sections": SECTIONS}], indirect=True)
 async def test_an_answer_that_a_limit_cut_short_is_not_kept(caching: Gateway, upstream: Upstream) -> None:
     cut = completion()

@@ -69,8 +69,11 @@ def decode(data: bytes) -> Kept | None:
 def is_whole(payloads: list[bytes], request: Request) -> bool:
     """Whether an answer is one that may be told again: it says why it ended, and it ended by itself.
 
-    One that was cut by a bound that the house has put on it is whole for nobody else.
+    One that was cut by a bound that the house has put on it is whole for nobody else, and one to a conversation that
+    had to be condensed answers less than was asked.
     """
+    if request.condensed is not None:
+        return False
     if request.endpoint == EMBEDDINGS:
         return True
     reasons = {reason for payload in payloads for reason in _REASON.findall(payload)}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.core.cache.kept import Kept, RecordingRelay, decode, is_whole
 from penstock.core.cache.unfolding import unfold
 from penstock.core.fold import fold
+from penstock.schema.condensed import Condensed
 from penstock.schema.request import CHAT, COMPLETIONS, EMBEDDINGS, Request
 from tests.unit.core.cache.test_wishes import a_request
 
@@ -131,6 +132,12 @@ def test_what_the_house_cut_short_is_whole_for_nobody_else() -> None:
     bounded.cap = 100
     assert not is_whole([chunk({}, "length")], bounded)
     assert is_whole([chunk({}, "stop")], bounded)
+
+
+def test_what_answers_a_condensed_conversation_is_not_kept_for_the_whole_one() -> None:
+    condensed = streaming()
+    condensed.condensed = Condensed.__new__(Condensed)
+    assert not is_whole([chunk({}, "stop")], condensed)
 
 
 def test_embeddings_say_no_reason() -> None:
