@@ -46,15 +46,19 @@ class Counter:
 
 
 class Gauge:
-    """A number that goes up and down, for each combination of its labels' values."""
+    """A number that goes up and down, for each combination of its labels' values.
 
-    __slots__ = ("help", "labels", "name", "values")
+    Of several processes the sum is told, or the ``most`` of any.
+    """
+
+    __slots__ = ("help", "labels", "most", "name", "values")
     kind = "gauge"
 
-    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+    def __init__(self, name: str, help: str, labels: Labels = (), *, most: bool = False) -> None:
         self.name = name
         self.help = help
         self.labels = labels
+        self.most = most
         self.values: dict[Labels, float] = {}
         COUNTERS.append(self)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.core.counters import COUNTERS, Histogram, Labels
+from penstock.core.counters import COUNTERS, Gauge, Histogram, Labels
 
 Value = list[float]
 """One number; of a histogram those that fell between its bounds, those beyond, and the sum of all."""
@@ -15,13 +15,17 @@ Families = dict[str, "Family"]
 
 @dataclass(slots=True)
 class Family:
-    """One metric: ``kind`` is counter, gauge or histogram, which alone has ``bounds``."""
+    """One metric: ``kind`` is counter, gauge or histogram, which alone has ``bounds``.
+
+    Of several processes' gauges the sum is told, or the ``most`` of any.
+    """
 
     name: str
     kind: str
     help: str
     labels: Labels
     bounds: tuple[float, ...] = ()
+    most: bool = False
     values: dict[Labels, Value] = field(default_factory=dict)
 
     def total(self, **labels: str) -> float:
@@ -41,6 +45,7 @@ def own() -> Families:
             family.bounds = each.bounds
             family.values = {labels: list(counts) for labels, counts in each.values.items()}
         else:
+            family.most = isinstance(each, Gauge) and each.most
             family.values = {labels: [value] for labels, value in each.values.items()}
             if not each.labels:
                 family.values.setdefault((), [0])
@@ -58,7 +63,12 @@ def add(families: Families, more: Iterable[Family]) -> None:
             continue
         for labels, value in family.values.items():
             before = known.values.get(labels)
-            known.values[labels] = value if before is None else [a + b for a, b in zip(before, value, strict=True)]
+            known.values[labels] = value if before is None else together(before, value, most=family.most)
+
+
+def together(one: Value, other: Value, *, most: bool) -> Value:
+    """Two processes' numbers as one."""
+    return [max(a, b) if most else a + b for a, b in zip(one, other, strict=True)]
 
 
 def written(families: Families) -> list[dict[str, Any]]:
@@ -70,6 +80,7 @@ def written(families: Families) -> list[dict[str, Any]]:
             "help": family.help,
             "labels": family.labels,
             "bounds": family.bounds,
+            "most": family.most,
             "values": [[list(labels), value] for labels, value in family.values.items()],
         }
         for family in families.values()
@@ -81,6 +92,7 @@ def read(document: Iterable[dict[str, Any]]) -> list[Family]:
     return [
         Family(
             *(each["name"], each["kind"], each["help"], tuple(each["labels"]), tuple(each["bounds"])),
+            most=each["most"],
             values={tuple(labels): value for labels, value in each["values"]},
         )
         for each in document

@@ -21,7 +21,9 @@ RISE = 1.0
 SOON = 1.0
 """Seconds until a request that was refused should be tried again."""
 
-USED = Gauge("penstock_memory_used_percent", "Of the memory that this process may use, how much is used.")
+USED = Gauge(
+    "penstock_memory_used_percent", "Of the memory that a process may use, how much the fullest one uses.", most=True
+)
 SHORT = Gauge("penstock_memory_short", "1 while new requests are refused because memory is short.")
 CLEANED = Counter("penstock_memory_cleanings_total", "How often caches had to shrink, or were emptied.", ("how",))
 REFUSED = Counter("penstock_memory_refused_total", "Requests that were refused because memory was short.")

@@ -11,6 +11,7 @@ import pytest
 from penstock.core import families, pool
 from penstock.core.counters import COUNTERS, Counter, Gauge, Histogram
 from penstock.core.families import Families, own
+from penstock.core.json import parse, to_json
 from penstock.core.pool import Pool
 
 Process = tuple[Pool, Callable[[float], None]]
@@ -111,3 +112,13 @@ def test_what_another_release_counts_otherwise_is_not_mixed_in() -> None:
     together = {"x": one}
     families.add(together, [other])
     assert together["x"].values == {("1",): [1]}
+
+
+def test_of_a_share_the_greatest_is_told_and_not_the_sum() -> None:
+    gauges = [
+        families.Family("share", "gauge", "S.", (), most=True, values={(): [value]}) for value in (40.0, 70.0, 60)
+    ]
+    told = {"share": gauges[0]}
+    families.add(told, families.read(parse(to_json(families.written({"share": gauges[1]})))))
+    families.add(told, gauges[2:])
+    assert told["share"].values == {(): [70.0]}
