@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from email.message import EmailMessage
@@ -15,9 +17,10 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 
+from penstock.channels import _smtp
 from penstock.channels import email as channel_of_mail
 from penstock.channels._tools import Tools
-from penstock.errors import UpstreamError
+from penstock.errors import UpstreamError, UpstreamTimeout
 from penstock.schema.alert_section import EmailSection
 from penstock.schema.secret import Secret
 from tests.ports import free_port
@@ -33,6 +36,16 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], EmailMessage]] = []
         self.refuses = ""
+        self.hold = threading.Event()
+        self.hold.set()
+
+    async def handle_EHLO(
+        self, server: Any, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Greet, but not before the test lets it."""
+        await asyncio.to_thread(self.hold.wait, 10)
+        session.host_name = hostname
+        return responses
 
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:
         """Take a mail."""
@@ -139,5 +152,25 @@ async def test_a_server_that_is_not_there_is_a_failure(plain: EmailSection) -> N
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for_long(silent: int, plain: EmailSection) -> None:
-    with pytest.raises(UpstreamError, match="timed out"):
+    with pytest.raises(UpstreamTimeout, match="did not answer within"):
         await tell(replace(plain, port=silent), timeout=0.1)
+
+
+async def test_a_mail_that_was_given_up_is_not_sent_after_all(
+    plain: EmailSection, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, send = threading.Event(), _smtp.SmtpMailer._send
+
+    def spied(*given: Any) -> None:
+        try:
+            send(*given)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(_smtp.SmtpMailer, "_send", spied)
+    mailbox.hold.clear()
+    with pytest.raises(UpstreamTimeout):
+        await tell(plain, timeout=0.2)
+    assert await asyncio.to_thread(ended.wait, 10), "its thread ends while the server still says nothing"
+    mailbox.hold.set()
+    assert mailbox.mails == []
