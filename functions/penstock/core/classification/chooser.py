@@ -182,7 +182,7 @@ class Classification:
             return tier, request.chosen or tiers[tier][0]
         others = [other for other in reversed(tiers) if other != tier] if local else []
         for each in (tier, *others):
-            for model in tiers[each]:
+            for model in sorted(tiers[each], key=lambda model: model != request.chosen):  # as its job was accepted
                 if request.caller.may_use(model) and await self._serves(model, request.caller, local=local):
                     return each, model
         if not local:
