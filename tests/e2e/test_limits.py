@@ -15,7 +15,7 @@ import httpx
 import openai
 import pytest
 
-from penstock.config import read_document
+from penstock.config import document_of, read
 from penstock.errors import SettingsError
 from tests.e2e.server import PATIENCE, Server, chat, wait_for
 
@@ -280,7 +280,7 @@ def test_a_configuration_of_limits_is_checked_with_its_line(tmp_path: Path) -> N
         path = tmp_path / "config.yaml"
         path.write_text(f"auth: {{}}\n{wrong}\n", encoding="utf-8")
         with pytest.raises(SettingsError) as error:
-            read_document(str(path))
+            document_of(read(str(path)))
         assert str(error.value) == f"{path}:2: {wrong.partition(':')[0]}.{words}"
 
 
