@@ -291,6 +291,18 @@ async def test_a_budget_that_cannot_pay_for_the_summary_has_the_refusal_told(sta
     assert not second.calls
 
 
+async def test_of_many_at_once_no_more_is_spent_than_the_budget(start: Start) -> None:
+    prices = {"prices": [{"input": 100, "output": 100}]}
+    async with start({**prices, "budgets": {"key": {"daily": 9}}}, limits={"key": {}}, cache_size=0) as gateway:
+        replies = await asyncio.gather(*(ask(gateway, turns=40 + number % 3) for number in range(24)))
+        await gateway.house.limiter.settled()
+        outcomes = await gateway.outcomes(len([reply for reply in replies if reply.status != 429]))
+    spent = sum(outcome.cost_nanos or 0 for outcome in outcomes)
+    assert 0 < spent <= 9 * 10**9
+    assert {reply.status for reply in replies} <= {200, 400, 429}
+    assert any(reply.status == 200 for reply in replies)
+
+
 async def test_thoughts_of_the_model_that_sums_up_are_no_summary(
     start: Start, upstream: Upstream, second: Upstream
 ) -> None:

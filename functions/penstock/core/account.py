@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.core.limits.bill import NOTHING_YET, bill
@@ -32,6 +33,7 @@ from penstock.errors import (
 from penstock.schema.freshness import HIT
 from penstock.schema.model import Deployment
 from penstock.schema.outcome import CACHE, CANCELLED, FAILED, OK, REFUSED, Failure, Outcome, Usage
+from penstock.schema.price import Price
 from penstock.schema.request import Attempt, Request
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Account:
 
     __slots__ = (
         *("_began", "_ledger", "_limiter", "_prices", "_recorded", "_started", "_taken", "again", "answers", "call"),
-        *("condenser", "overflow"),
+        *("condenser", "overflow", "prices"),
         *("deployment", "failures", "first_at", "forlorn", "last", "need", "owed", "relay", "reported", "request"),
         *("reservation", "tries", "turn"),
     )
@@ -81,6 +83,7 @@ class Account:
         self.again: float | None = None
         self.forlorn = False
         self.need = NOTHING
+        self.prices: Sequence[Price | None] = ()
         self.reservation: Reservation | None = None
         self.owed = self._taken = NOTHING_YET
         self.tries: Tries

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.account import Account, Attempting
 from penstock.core.fold import fold
 from penstock.core.json import to_json
-from penstock.core.limits.estimate import NOTHING, need_of, prompt_bound, refuse_longer
+from penstock.core.limits.estimate import NOTHING, need_of, refuse_longer
 from penstock.core.limits.limiter import Limiter
+from penstock.core.limits.terms import Need, Terms
 from penstock.core.metering import Ledger
 from penstock.core.ports import Call, Connection
 from penstock.core.prices import Catalog
@@ -298,9 +299,9 @@ class Gateway:
         for place in self.router.passed_over(places):
             self.warming.wake(place)
         if terms := self.limiter.terms(request):
-            prices = [self.prices.price(place.deployment) for place in places]
+            account.prices = [self.prices.price(place.deployment) for place in places]
             try:
-                account.need = need_of(request, terms, prices, request.cap or self._cap)
+                account.need = self._need(account, terms)
                 account.reservation = await self.limiter.reserve(request, terms, account.need)
             except PenstockError:
                 request.standing = request.standing or self.limiter.standing(terms)
@@ -308,6 +309,11 @@ class Gateway:
             request.slotted = account.reservation.slots
         if request.accepted is not None:
             await request.accepted()
+
+    def _need(self, account: Account, terms: Sequence[Terms]) -> Need:
+        """The most that the request may take, wherever it is served."""
+        request = account.request
+        return need_of(request, terms, account.prices, request.cap or self._cap)
 
     async def _next(self, account: Account) -> Place | None:
         """The place to try now, or ``None`` if there is none any more.
@@ -340,10 +346,9 @@ class Gateway:
         await self.settled(request)
         await self.condenser.condense(request, refusal, self._summed_up)
         if account.reservation is not None:
-            need, prompt = account.need, prompt_bound(request)
-            account.need = need._replace(tokens=need.tokens - need.prompt + prompt, prompt=prompt)
-            standing, terms = request.standing, self.limiter.terms(request)
+            terms = self.limiter.terms(request)
             rest = [part for each in terms if (part := each.of_the_rest())]  # it is the same request still
+            account.need, standing = self._need(account, rest), request.standing
             account.reservation = await self.limiter.reserve(request, rest, account.need)
             request.standing = standing or request.standing
         return place

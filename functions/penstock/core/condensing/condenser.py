@@ -19,7 +19,7 @@ from penstock.core.condensing.transcript import fingerprint, overhead, pieces, r
 from penstock.core.counters import Counter
 from penstock.core.json import parse, to_json
 from penstock.core.limits.estimate import asked
-from penstock.errors import PenstockError, RateLimited, UpstreamProtocolError, UpstreamRefused
+from penstock.errors import CallerError, PenstockError, RateLimited, UpstreamProtocolError, UpstreamRefused
 from penstock.schema.condensation_section import CondensationSection
 from penstock.schema.condensed import Condensed
 from penstock.schema.key import EVERY
@@ -79,11 +79,14 @@ class Condenser:
             CONDENSED.add("failed")
             if isinstance(error, RateLimited) and request.admitted:
                 raise  # a job can wait
-            log.warning("a conversation could not be summed up: %s", error.code, extra={"request_id": request.id})
+            if not isinstance(error, CallerError):
+                words, extra = "a conversation could not be summed up: %s", {"request_id": request.id}
+                log.warning(words, error.code, extra=extra)
             raise refusal from None
         request.body = {**request.body, "messages": messages}
         request.size = len(to_json(request.body))
         done = request.condensed = work.result(messages)
+        request.cap = work.cap(done.tokens_after)
         CONDENSED.add("cached" if done.cached else "condensed")
         TOKENS.add("before", n=done.tokens_before)
         TOKENS.add("after", n=done.tokens_after)
@@ -118,6 +121,13 @@ class _Work:
         answer = asked(self._request) or min(USUAL, self._window * self._scale / 4)
         summary = self._section.summary_max_tokens + 32
         return self._window - (answer + summary) / self._scale - self._fixed
+
+    def cap(self, prompt: int) -> int | None:
+        """The bound that the house has put on an answer which names none, within what the prompt leaves."""
+        cap = self._request.cap
+        if cap is None or self._window is None:
+            return cap
+        return max(min(cap, int(self._window * self._scale) - prompt), 1)
 
     def worth_it(self, plan: Plan) -> bool:
         """Whether the conversation is long, and what is old of it longer than its summary may be."""
