@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
+from pydantic import Field
 
 from penstock.core.cache.caches import cache_status
 from penstock.core.json import to_json
@@ -24,11 +25,14 @@ MOST = 100
 """Versions that one answer lists at most."""
 
 
+Version = Annotated[int, Field(ge=0, le=2**53)]
+
+
 @dataclass(frozen=True, slots=True)
 class Rollback:
     """The version to go back to; the one before, if none is named."""
 
-    version: int | None = None
+    version: Version | None = None
 
 
 def succession_of(request: Request) -> Succession:
@@ -100,7 +104,7 @@ async def history(houses: Houses, limit: Annotated[int, Query(ge=1, le=MOST)] = 
 
 
 @router.get("/history/{version}", dependencies=[Depends(administrator)], summary="One configuration, with its text")
-async def version(houses: Houses, version: int) -> dict[str, Any]:
+async def version(houses: Houses, version: Version) -> dict[str, Any]:
     """What the state keeps of a configuration: of callers' keys their hashes, and no other secret."""
     found = await houses.documents.find(version)
     return {**_shown(found, houses.house.settings.version), "text": found.text}

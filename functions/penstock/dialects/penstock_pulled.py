@@ -24,7 +24,7 @@ PAUSE = 2.0
 """Seconds after which it asks again where it cannot wait: a function that waits is paid for."""
 
 Receipt = Annotated[str, Field(max_length=300)]
-Held = Annotated[dict[Annotated[str, Field(max_length=100)], Receipt], Field(max_length=1000)]
+Held = Annotated[dict[Annotated[str, Field(min_length=1, max_length=100)], Receipt], Field(max_length=1000)]
 
 
 class Claim(BaseModel):
