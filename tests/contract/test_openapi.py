@@ -18,7 +18,7 @@ from schemathesis.specs.openapi import checks
 from tests.contract.conftest import Serve
 from tests.contract.described import KEY, LONG, PATIENCE, Description
 
-EXAMPLES = 200 if LONG else 4
+EXAMPLES = 40 if LONG else 4
 CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,
