@@ -62,6 +62,18 @@ async def test_a_judge_that_names_no_tier_or_two_has_failed(serve: Serve, second
     assert (answer.status, answer.error["code"]) == (503, "classifier_error")
 
 
+async def test_what_a_failing_judge_says_is_in_no_log_line(
+    serve: Serve, second: Upstream, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with serve(classifier="judge", judge={"model": "judge"}, default="large") as gateway:
+        second.script = judging("canary-9c1f is neither")
+        await gateway.plain(**asked("canary-7f3a, how are you?"))
+        counted = (await gateway.client.get("/metrics")).text
+    logged = capfd.readouterr().err
+    assert "the classifier of auto failed: classifier_error" in logged
+    assert "canary" not in logged + counted
+
+
 async def test_a_classifier_that_fails_takes_the_default_where_there_is_one(serve: Serve, second: Upstream) -> None:
     async with serve(classifier="judge", judge={"model": "judge"}, default="large") as gateway:
         second.script = judging("no idea")

@@ -162,7 +162,10 @@ class Classification:
             raise  # its caller's own limits
         except (PenstockError, ValueError, LookupError, TypeError) as error:
             code = error.code if isinstance(error, PenstockError) else ClassifierError.code
-            log.warning("the classifier of %s failed: %s", name, _words(error), extra={"request_id": request.id})
+            cause = (
+                code if isinstance(error, PenstockError) else type(error).__name__
+            )  # an upstream's words may quote it
+            log.warning("the classifier of %s failed: %s", name, cause, extra={"request_id": request.id})
             FAILED.add(name, section.classifier, RESULTS[section.default is not None])
             if section.default is None:
                 raise ClassifierError(
@@ -214,11 +217,6 @@ class _Nobody:
 
 
 NOBODY = _Nobody()
-
-
-def _words(error: Exception) -> str:
-    """What is wrong, for a log that prompts are kept out of: a provider's words may repeat one."""
-    return error.code if isinstance(error, PenstockError) else type(error).__name__
 
 
 def _is_inside(url: str) -> bool:
