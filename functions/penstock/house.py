@@ -28,7 +28,6 @@ from penstock.core.keys import Keyring
 from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.metering import Ledger
-from penstock.core.pool import Pool
 from penstock.core.ports import Objects, Queue, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
@@ -42,6 +41,7 @@ from penstock.settings import Settings
 if TYPE_CHECKING:
     from penstock.core.cache.caches import Caches
     from penstock.core.memory import MemoryGuard
+    from penstock.core.pool import Pool
     from penstock.tracing import Spans
 
 

@@ -16,7 +16,7 @@ from penstock.bootstrap.classification import build_classification
 from penstock.bootstrap.condensing import build_condenser
 from penstock.bootstrap.jobs import Others, build_jobs
 from penstock.bootstrap.logs import configure_logs
-from penstock.bootstrap.metrics import build_spans, build_tell, build_tracer, build_vitals
+from penstock.bootstrap.metrics import build_pool, build_spans, build_tell, build_tracer, build_vitals
 from penstock.bootstrap.places import deployments
 from penstock.bootstrap.templates import build_templates
 from penstock.core.fleet import Fleet, Workplace
@@ -29,7 +29,6 @@ from penstock.core.limits.limiter import Limiter
 from penstock.core.limits.reaper import Reaper
 from penstock.core.limits.terms import Plan
 from penstock.core.metering import Ledger
-from penstock.core.pool import Pool
 from penstock.core.ports import Connection, Store
 from penstock.core.prices import Catalog
 from penstock.core.registry import ModelRegistry
@@ -87,7 +86,7 @@ def build(settings: Settings, before: House | None = None) -> House:
         alerts=build_alerts(settings, store, client, vitals, gateway.router),
         templates=build_templates(settings),
         spans=spans,
-        pool=before.pool if before else Pool(settings.metrics_folder) if settings.metrics_folder else None,
+        pool=before.pool if before else build_pool(settings),
         key_header=document.auth.api_key_header.lower().encode(),
         **work,
     )

@@ -16,6 +16,7 @@ from penstock.schema.outcome import Outcome
 from penstock.settings import Settings, fault
 
 if TYPE_CHECKING:
+    from penstock.core.pool import Pool
     from penstock.tracing import Spans
 
 Tell = Callable[[Sequence[Outcome]], None]
@@ -25,6 +26,15 @@ def build_vitals(settings: Settings, store: Store) -> Vitals:
     """The numbers of the ledger; a provider that is configured is among them before it was called."""
     providers = [each.name for each in settings.document.providers or () if each.enabled]
     return Vitals(store, providers, machine)
+
+
+def build_pool(settings: Settings) -> Pool | None:
+    """Where several processes of one server put what they count together."""
+    if not settings.metrics_folder:
+        return None
+    from penstock.core.pool import Pool  # noqa: PLC0415 - most servers are one process
+
+    return Pool(settings.metrics_folder)
 
 
 def build_spans(settings: Settings) -> Spans | None:
