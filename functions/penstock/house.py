@@ -114,7 +114,7 @@ class House:
         self.webhooks.courier.start(before.webhooks.courier if before else None)
         self.alerts.start(before.alerts if before else None)
         self.reaper.start(before.reaper if before else None)
-        if self.settings.document.health_check.enabled:
+        if (check := self.settings.document.health_check).enabled and check.providers:
             self.prober.start(before.prober if before else None)
         if self.caches is not None:
             self.caches.cleaner.start(before.caches.cleaner if before and before.caches else None)

@@ -94,7 +94,7 @@ def load(
     path = config or environ.get("PENSTOCK_CONFIG", "")
     source = source or _source(path)
     said = _document(source)
-    document = _debugged(_logs(_tasks(_listening(said, environ, host, port), environ), environ))
+    document = _debugged(_rated(_logs(_tasks(_listening(said, environ, host, port), environ), environ)))
     return Settings(
         state_url=_state_url(state or environ.get("PENSTOCK_STATE_URL") or DEFAULT_STATE, environ),
         queue_url=_queue_url(queue or environ.get("PENSTOCK_QUEUE_URL") or "", environ),
@@ -200,6 +200,13 @@ def _listening(document: Document, environ: Mapping[str, str], host: str | None,
         setting = "--port" if port is not None else "PENSTOCK_PORT"
         raise SettingsError(f"{str(given)!r} is no number from 1 to 65535", setting=setting) from None
     return replace(document, server=server)
+
+
+def _rated(document: Document) -> Document:
+    """The document with ``rate_limit`` as the gateway's limit."""
+    if document.rate_limit is None:
+        return document
+    return replace(document, limits=replace(document.limits, gateway=document.rate_limit.limits))
 
 
 def _debugged(document: Document) -> Document:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock import bootstrap, plugs, settings
-from penstock.bootstrap import places
+from penstock import plugs, settings
+from penstock.bootstrap import backends, places
 from penstock.errors import SettingsError
 from penstock.outbound import HttpClient
 from penstock.providers._profiles import PROFILES
@@ -110,7 +110,7 @@ def test_bedrock_in_no_region_is_a_mistake_with_its_line(tmp_path: Path, row: st
     ],
 )
 def test_a_queue_that_nobody_names_is_a_file_beside_the_state(state: str, queue: str) -> None:
-    made = bootstrap.build_queue(settings.load({}, state=state), HttpClient())
+    made = backends.build_queue(settings.load({}, state=state), HttpClient())
     assert str(made._db.path) == queue  # type: ignore[attr-defined]
 
 
@@ -122,4 +122,4 @@ def test_a_queue_at_an_emulator_is_found_by_aws_s_own_variable() -> None:
 
 def test_a_queue_of_no_known_kind_is_refused_with_the_settings_name() -> None:
     with pytest.raises(SettingsError, match=r"PENSTOCK_QUEUE_URL.*'redis://x' names no queue"):
-        bootstrap.build_queue(settings.load({}, queue="redis://x"), HttpClient())
+        backends.build_queue(settings.load({}, queue="redis://x"), HttpClient())

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from penstock import outbound
-from penstock.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from penstock.errors import UpstreamBusy, UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from penstock.outbound import HttpClient, Response, Target
+from penstock.schema.http_section import Wire
 from tests.wire import upstream as upstreams
 from tests.wire.upstream import Call, Upstream, answering
 
@@ -109,20 +109,58 @@ async def test_calls_at_the_same_time_have_their_own(client: HttpClient, upstrea
     assert sorted(call.connection for call in upstream.calls[3:]) == [1, 2, 3]
 
 
-async def test_a_connection_that_lay_idle_too_long_is_not_trusted(
-    client: HttpClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbound, "IDLE_SECONDS", 0.0)
-    assert await read_all(client, upstream, 3) == [1, 2, 3]
+async def send(client: HttpClient, upstream: Upstream, wire: Wire) -> Response:
+    return await client.send(Target("GET", upstream.url, (), wire), b"", deadline=soon(), connect_timeout=0.2)
 
 
-async def test_idle_connections_are_closed(
-    client: HttpClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbound, "IDLE_SECONDS", 0.02)
-    await read_all(client, upstream, 1)
+async def test_a_connection_that_lay_idle_too_long_is_not_trusted(client: HttpClient, upstream: Upstream) -> None:
+    for _ in range(3):
+        await (await send(client, upstream, Wire(expiry=0.0))).read()
+    assert [call.connection for call in upstream.calls] == [1, 2, 3]
+
+
+async def test_idle_connections_are_closed(client: HttpClient, upstream: Upstream) -> None:
+    await (await send(client, upstream, Wire(expiry=0.02))).read()
     async with asyncio.timeout(5):
         await upstream.calls[0].gone.wait()
+
+
+async def test_no_more_connections_lie_idle_than_may(client: HttpClient, upstream: Upstream) -> None:
+    responses = [await send(client, upstream, Wire(idle=1)) for _ in range(3)]
+    for response in responses:
+        await response.read()
+    for _ in range(2):
+        await (await send(client, upstream, Wire(idle=1))).read()
+    assert upstream.calls[3].connection == upstream.calls[4].connection == 1
+
+
+async def test_no_more_requests_are_under_way_than_may_be_and_the_next_one_waits_its_turn(
+    client: HttpClient, upstream: Upstream
+) -> None:
+    wire = Wire("first", most=2)
+    one, two = await send(client, upstream, wire), await send(client, upstream, wire)
+    with pytest.raises(UpstreamBusy, match="2 requests are under way, as many as may be"):
+        await send(client, upstream, wire)
+    waiting = asyncio.ensure_future(send(client, upstream, wire))
+    await one.read()
+    await (await waiting).read()
+    await two.read()
+    assert (await (await send(client, upstream, wire)).read()) == b'{"ok": true}'
+
+
+async def test_a_server_that_falls_silent_is_left_before_the_deadline(client: HttpClient) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        target = Target("GET", f"http://127.0.0.1:{port}/", (), Wire(silence=0.05))
+        response = await client.send(target, b"", deadline=soon())
+        with pytest.raises(UpstreamTimeout, match=r"said nothing for 0\.05 s"):
+            await response.read()
 
 
 async def test_closing_the_client_closes_what_is_idle(client: HttpClient, upstream: Upstream) -> None:

@@ -36,7 +36,7 @@ from penstock.core.routing.breaker import Bounds
 from penstock.core.routing.router import Router
 from penstock.core.routing.warming import Start
 from penstock.core.webhooks.desk import WebhookDesk, furnish
-from penstock.errors import UpstreamUnavailable
+from penstock.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from penstock.house import House
 from penstock.outbound import HttpClient
 from penstock.outbound.outlet import GuardedOutlet
@@ -49,6 +49,13 @@ if TYPE_CHECKING:
     from penstock.core.cache.caches import Caches
     from penstock.tracing import Spans
 
+COUNTED: dict[str, tuple[type[UpstreamError], ...]] = {
+    "Exception": (UpstreamError,),
+    "OSError": (UpstreamUnavailable, UpstreamProtocolError, UpstreamTimeout),
+    "ConnectionError": (UpstreamUnavailable, UpstreamProtocolError),
+    "TimeoutError": (UpstreamTimeout,),
+}
+"""What counts as a failure, by the name that ``circuit_breaker.expected_exception`` gives it."""
 EAGER = ("", "job_runner")
 
 
@@ -160,7 +167,12 @@ def _workplace(settings: Settings) -> Workplace:
 
 def _router(document: Document, store: Store) -> Router:
     breaker = document.circuit_breaker
-    bounds = Bounds(breaker.failure_threshold, breaker.recovery_timeout, breaker.half_open_max_calls)
+    bounds = Bounds(
+        breaker.failure_threshold,
+        breaker.recovery_timeout,
+        breaker.half_open_max_calls,
+        COUNTED[breaker.expected_exception],
+    )
     return Router(document.routing.policy, bounds, store)
 
 
@@ -182,7 +194,7 @@ def _prober(document: Document, registry: ModelRegistry, router: Router) -> Prob
         interval=check.interval,
         timeout=check.timeout,
         unhealthy_after=check.unhealthy_after,
-        enabled=check.enabled,
+        enabled=check.enabled and check.providers,
     )
 
 

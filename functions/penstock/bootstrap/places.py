@@ -8,6 +8,7 @@ from penstock import plugs
 from penstock.errors import SettingsError
 from penstock.providers._profiles import PROFILES, region_in
 from penstock.schema.config import Model, Provider
+from penstock.schema.http_section import USUAL, HttpSection, Wire
 from penstock.schema.model import Deployment
 from penstock.settings import Settings, fault
 
@@ -50,6 +51,7 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         raise wrong("base_url", f"type {provider.type!r} has no usual address: give one")
     if provider.options and profile and not profile.regional:
         raise wrong("options", f"type {provider.type!r} has no options")
+    client = settings.document.http_client
     key_env = provider.api_key_env or (profile.key_env if profile else "")
     place = Deployment(
         id=provider.name,
@@ -67,9 +69,10 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         retries=provider.max_retries,
         retry_delay=provider.retry_delay,
         cold_start=provider.cold_start,
-        timeout=provider.timeout,
-        connect_timeout=provider.connect_timeout,
+        timeout=_said(provider.timeout, client.timeout),
+        connect_timeout=_said(provider.connect_timeout, client.connect_timeout),
         first_token_timeout=provider.first_token_timeout,
+        wire=_wire(provider, client),
         options=tuple(provider.options.items()),
     )
     if not (profile and profile.regional):
@@ -78,6 +81,21 @@ def _from_provider(provider: Provider, number: int, settings: Settings) -> Deplo
         return _in_region(place, settings.region)
     except ValueError as error:
         raise wrong("options", f"type {provider.type!r} {error}") from None
+
+
+def _said(own: float | None, usual: float) -> float:
+    return usual if own is None else own
+
+
+def _wire(provider: Provider, client: HttpSection) -> Wire:
+    """How connections to a provider are kept; one pool for all of whom nothing is said."""
+    pool = client.pool_limits
+    most = pool.max_connections if provider.max_connections is None else provider.max_connections
+    idle = pool.max_keepalive_connections
+    if provider.max_keepalive_connections is not None:
+        idle = provider.max_keepalive_connections
+    wire = Wire("", most, idle, _said(provider.keepalive_expiry, pool.keepalive_timeout), client.read_timeout)
+    return wire if wire == USUAL else wire._replace(provider=provider.name)
 
 
 def _in_region(place: Deployment, usual: str) -> Deployment:

@@ -66,6 +66,8 @@ def document_of(source: Source) -> Document:
     except ValueError:
         raise SettingsError("holds what is no text, number, list or mapping", where=path) from None
     _check_names(document, tree, path)
+    if document.rate_limit is not None and "gateway" in (values.get("limits") or {}):
+        raise _fault(tree, path, ["rate_limit"], "says what limits.gateway says as well: keep one of them")
     return document
 
 

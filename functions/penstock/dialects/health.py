@@ -66,6 +66,7 @@ def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, 
     first = min(serving, key=lambda deployment: deployment.priority, default=None)
     models = sorted({deployment.model for deployment in serving})
     counts = Counter(conditions.values())
+    system = machine()
     disabled = sum(not provider.enabled for provider in house.settings.document.providers or ())
     return {
         "router": "running",
@@ -83,5 +84,19 @@ def _details(house: House, found: dict[str, list[Place]], conditions: dict[str, 
             **{word: counts[word] for word in (HEALTHY, DEGRADED, UNHEALTHY)},
             "disabled": disabled,
         },
-        "system": machine(),
+        "system": system,
+        "checks": _checks(house, conditions, system["memory_percent"]),
     }
+
+
+def _checks(house: House, conditions: dict[str, str], memory: float) -> dict[str, str]:
+    """How each part is that the section ``health_check`` does not leave out."""
+    told, document = house.settings.document.health_check, house.settings.document
+    bound = document.memory.max_usage_percent if document.memory is not None else 100
+    found = {
+        "providers": min(conditions.values(), key=SCORES.__getitem__, default=HEALTHY),
+        "context_service": HEALTHY if house.gateway.condenser is not None else "disabled",
+        "memory": HEALTHY if memory <= bound else DEGRADED,
+        "cache": HEALTHY if house.caches is not None else "disabled",
+    }
+    return {name: how for name, how in found.items() if getattr(told, name)}

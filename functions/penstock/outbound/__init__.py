@@ -11,27 +11,29 @@ import os
 import ssl
 from socket import gaierror
 
-from penstock.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from penstock.errors import UpstreamBusy, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from penstock.outbound._resolver import Resolver
 from penstock.outbound._socket import Socket
 from penstock.outbound._target import Headers, Origin, Target
 from penstock.outbound.guard import Guard
+from penstock.schema.http_section import EXPIRY, Wire
 
 __all__ = ["Headers", "HttpClient", "Response", "Target"]
 
-IDLE_SECONDS = 4.0  # SGLang and uvicorn close an idle connection after 5 s
 MAX_BODY = 256 * 1024 * 1024
+Pool = tuple[bool, str, int, Wire]
 GUARDED_LOOKUPS = 64  # at once, of names that strangers chose
 
 
 class Response:
     """An answer whose body may still be coming. Close it, or read it to its end."""
 
-    __slots__ = ("_client", "_headers", "_socket", "status")
+    __slots__ = ("_client", "_headers", "_room", "_socket", "status")
 
     def __init__(self, client: HttpClient, socket: Socket) -> None:
         self._client = client
         self._socket: Socket | None = socket
+        self._room: asyncio.Semaphore | None = None
         self._headers = socket.headers
         self.status = socket.status
 
@@ -71,6 +73,12 @@ class Response:
         socket, self._socket = self._socket, None
         if socket is not None:
             self._client._release(socket)
+            if self._room is not None:
+                self._room.release()
+
+    def hold(self, room: asyncio.Semaphore) -> None:
+        """Have a place in a room until it is closed."""
+        self._room = room
 
 
 class HttpClient:
@@ -83,7 +91,8 @@ class HttpClient:
         self._tls = tls
         self._guard = guard
         self._resolver = Resolver(GUARDED_LOOKUPS if guard else 0)
-        self._idle: dict[tuple[bool, str, int], list[Socket]] = {}
+        self._idle: dict[Pool, list[Socket]] = {}
+        self._rooms: dict[Pool, asyncio.Semaphore] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     async def request(
@@ -120,15 +129,40 @@ class HttpClient:
             named += "".join(f"\r\n{name}: {value}" for name, value in trace)
         last = f"{named}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
         data = b"".join((target.head, last, body))
-        socket = self._take(target.origin)
+        if target.wire.most is None:
+            return await self._ask(target, data, deadline, connect_timeout)
+        room = await self._enter(target, deadline, connect_timeout)
+        try:
+            response = await self._ask(target, data, deadline, connect_timeout)
+        except BaseException:
+            room.release()
+            raise
+        response.hold(room)
+        return response
+
+    async def _ask(self, target: Target, data: bytes, deadline: float, connect_timeout: float) -> Response:
+        socket = self._take(target)
         if socket is not None:
             try:
                 return await self._exchange(socket, data, deadline)
             except UpstreamUnavailable:
                 pass  # closed while it lay idle, before one byte of an answer: a fresh connection is the cure
         left = deadline - asyncio.get_running_loop().time()
-        socket = await self._connect(target.origin, min(connect_timeout, left))
+        socket = await self._connect(target, min(connect_timeout, left))
         return await self._exchange(socket, data, deadline)
+
+    async def _enter(self, target: Target, deadline: float, connect_timeout: float) -> asyncio.Semaphore:
+        """Wait for room among the requests that may be under way at once, as long as for a connection."""
+        assert target.wire.most is not None
+        room = self._rooms.setdefault(_pool(target), asyncio.Semaphore(target.wire.most))
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(connect_timeout, left)):
+                await room.acquire()
+        except TimeoutError:
+            many = f"{target.wire.most} requests are under way, as many as may be"
+            raise UpstreamBusy(f"{target.origin.title}: {many}", provider=target.wire.provider) from None
+        return room
 
     async def aclose(self) -> None:
         """Close every idle connection."""
@@ -150,14 +184,15 @@ class HttpClient:
             raise
         return Response(self, socket)
 
-    async def _connect(self, origin: Origin, timeout: float) -> Socket:
+    async def _connect(self, target: Target, timeout: float) -> Socket:
+        origin = target.origin
         if timeout <= 0:
             raise UpstreamTimeout("cannot be connected to: no time is left", where=origin.title)
         if origin.tls and self._tls is None:
             self._tls = ssl.create_default_context()
         try:
             async with asyncio.timeout(timeout):
-                return await self._open(origin)
+                return await self._open(origin, target.wire)
         except TimeoutError:
             raise UpstreamTimeout(f"took no connection within {timeout:.3g} s", where=origin.title) from None
         except (gaierror, UnicodeError) as error:
@@ -171,7 +206,7 @@ class HttpClient:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UpstreamUnavailable(f"cannot be reached: {reason}", where=origin.title) from None
 
-    async def _open(self, origin: Origin) -> Socket:
+    async def _open(self, origin: Origin, wire: Wire) -> Socket:
         """A connection to the first of the host's addresses that takes one."""
         loop = asyncio.get_running_loop()
         failure: OSError = gaierror(0, "it has no address")
@@ -181,7 +216,7 @@ class HttpClient:
         for address in addresses:
             try:
                 _, protocol = await loop.create_connection(
-                    lambda: Socket(origin),
+                    lambda: Socket(origin, wire),
                     address,
                     origin.port,
                     ssl=self._tls if origin.tls else None,
@@ -193,9 +228,9 @@ class HttpClient:
                 return protocol
         raise failure
 
-    def _take(self, origin: Origin) -> Socket | None:
-        idle = self._idle.get((origin.tls, origin.host, origin.port))
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+    def _take(self, target: Target) -> Socket | None:
+        idle = self._idle.get(_pool(target))
+        oldest = asyncio.get_running_loop().time() - target.wire.expiry
         while idle:
             socket = idle.pop()
             if socket.idle_since > oldest and not socket.transport.is_closing():
@@ -204,26 +239,33 @@ class HttpClient:
         return None
 
     def _release(self, socket: Socket) -> None:
-        if not socket.reusable():
+        idle = self._idle.setdefault(_pool(socket), [])
+        full = socket.wire.idle is not None and len(idle) >= socket.wire.idle
+        if full or not socket.reusable():
             socket.transport.abort()
             return
         loop = asyncio.get_running_loop()
         socket.idle_since = loop.time()
-        origin = socket.origin
-        self._idle.setdefault((origin.tls, origin.host, origin.port), []).append(socket)
+        idle.append(socket)
         if self._sweep is None:
-            self._sweep = loop.call_later(IDLE_SECONDS, self._close_old)
+            self._sweep = loop.call_later(min(EXPIRY, socket.wire.expiry), self._close_old)
 
     def _close_old(self) -> None:
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - IDLE_SECONDS
+        now = loop.time()
         for key, sockets in list(self._idle.items()):
             for socket in sockets:
-                if socket.idle_since <= oldest:
+                if now - socket.idle_since >= socket.wire.expiry:
                     socket.transport.abort()
-            kept = [socket for socket in sockets if socket.idle_since > oldest]
+            kept = [socket for socket in sockets if now - socket.idle_since < socket.wire.expiry]
             if kept:
                 self._idle[key] = kept
             else:
                 del self._idle[key]
-        self._sweep = loop.call_later(IDLE_SECONDS, self._close_old) if self._idle else None
+        self._sweep = loop.call_later(EXPIRY, self._close_old) if self._idle else None
+
+
+def _pool(place: Target | Socket) -> Pool:
+    """Which connections may serve a request: those to the same server, under the same terms."""
+    origin = place.origin
+    return origin.tls, origin.host, origin.port, place.wire

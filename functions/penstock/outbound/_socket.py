@@ -8,6 +8,7 @@ import httptools
 
 from penstock.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from penstock.outbound._target import Origin
+from penstock.schema.http_section import Wire
 
 HIGH_WATER = 256 * 1024
 MAX_HEAD = 256 * 1024
@@ -16,8 +17,10 @@ MAX_HEAD = 256 * 1024
 class Socket(asyncio.Protocol):
     """One connection, carrying one exchange at a time."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, wire: Wire) -> None:
         self.origin = origin
+        self.wire = wire
+        self._heard_at = 0.0
         self.idle_since = 0.0
         self.used = False
         self._deadline = 0.0
@@ -49,21 +52,33 @@ class Socket(asyncio.Protocol):
             self._begin()
         self.used = True
         self._deadline = deadline
-        if self._timer is None or self._timer.when() > deadline:
+        if self.wire.silence is not None:
+            self._heard_at = asyncio.get_running_loop().time()
+        if self._timer is None or self._timer.when() > self._next_check():
             self._arm()
         self.transport.write(data)
+
+    def _next_check(self) -> float:
+        """When the exchange may have taken too long, or been silent for too long."""
+        silence = self.wire.silence
+        return self._deadline if silence is None else min(self._deadline, self._heard_at + silence)
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check_deadline)
+        self._timer = asyncio.get_running_loop().call_at(self._next_check(), self._check_deadline)
 
     def _check_deadline(self) -> None:
         self._timer = None
         if self.complete or self.error is not None:
             return
-        if asyncio.get_running_loop().time() >= self._deadline:
+        now = asyncio.get_running_loop().time()
+        if self._paused:  # it is we who do not listen
+            self._heard_at = now
+        if now >= self._deadline:
             self.fail(UpstreamTimeout("did not answer in time", where=self.origin.title))
+        elif now >= self._next_check():
+            self.fail(UpstreamTimeout(f"said nothing for {self.wire.silence:g} s", where=self.origin.title))
         else:
             self._arm()
 
@@ -74,6 +89,8 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += len(data)
+        if self.wire.silence is not None:
+            self._heard_at = asyncio.get_running_loop().time()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

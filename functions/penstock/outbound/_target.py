@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from penstock.schema.http_section import USUAL, Wire
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -35,9 +37,10 @@ def _split(url: str) -> tuple[Origin, str, str]:
 class Target:
     """A place to send requests to, with what is the same in all of them already written."""
 
-    __slots__ = ("head", "origin")
+    __slots__ = ("head", "origin", "wire")
 
-    def __init__(self, method: str, url: str, headers: Headers) -> None:
+    def __init__(self, method: str, url: str, headers: Headers, wire: Wire = USUAL) -> None:
+        self.wire = wire
         self.origin, path, host = _split(url)
         lines = [f"{method} {path} HTTP/1.1", f"host: {host}", *(f"{name}: {value}" for name, value in headers)]
         if any("\r" in line or "\n" in line for line in lines):

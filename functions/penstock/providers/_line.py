@@ -182,7 +182,9 @@ class Line:
         """Where a request goes, with its headers."""
         target = self._targets.get((method, path))
         if target is None:
-            target = self._targets[method, path] = Target(method, self._base + path, self._headers)
+            target = self._targets[method, path] = Target(
+                method, self._base + path, self._headers, self.deployment.wire
+            )
         return target
 
     async def failure(self, response: Response) -> UpstreamError:

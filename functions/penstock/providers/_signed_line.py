@@ -41,7 +41,7 @@ class SignedLine(Line):
             ) from None
         url = self._base + path
         signed = signature(method, url, {}, body, key=key, **self._place, at=datetime.now(UTC))
-        return Target(method, url, (*self._headers, *signed))
+        return Target(method, url, (*self._headers, *signed), self.deployment.wire)
 
     async def failure(self, response: Response) -> UpstreamError:
         """What a refusal stands for; one of a key that has become stale has it fetched anew."""

@@ -18,9 +18,11 @@ from penstock.schema.caching_section import CachingSection, MemorySection
 from penstock.schema.chaos_section import ChaosSection
 from penstock.schema.classification_section import ClassificationSection
 from penstock.schema.condensation_section import CondensationSection
+from penstock.schema.http_section import HttpSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.logging_section import Logging
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
+from penstock.schema.rate_limit_section import RateLimitSection
 from penstock.schema.telemetry_section import TelemetrySection
 from penstock.schema.template_section import TemplateSection
 from penstock.schema.webhook_section import WebhookSection
@@ -157,9 +159,12 @@ class Provider:
     pass_priority: bool = False
     max_retries: int = 0
     retry_delay: float = 1.0
-    timeout: float = 300.0
-    connect_timeout: float = 5.0
+    timeout: float | None = None
+    connect_timeout: float | None = None
     first_token_timeout: float | None = None
+    max_connections: int | None = None
+    max_keepalive_connections: int | None = None
+    keepalive_expiry: float | None = None
     custom_headers: dict[str, str] = field(default_factory=dict)
     cold_start: ColdStart | None = None
     options: dict[str, float | str] = field(default_factory=dict)
@@ -177,10 +182,15 @@ class Provider:
         require("weight", 1 <= self.weight <= 1000, "from 1 to 1000")
         require("max_retries", 0 <= self.max_retries <= 10, "from 0 to 10")
         require("retry_delay", 0 < self.retry_delay <= 60, "more than 0 and at most 60 seconds")
-        require("timeout", 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
+        require("timeout", self.timeout is None or 0 < self.timeout <= 3600, "more than 0 and at most 3600 seconds")
         first = self.first_token_timeout
         require("first_token_timeout", first is None or 0 < first <= 3600, "more than 0 and at most 3600 seconds")
-        require("connect_timeout", 0 < self.connect_timeout <= 60, "more than 0 and at most 60 seconds")
+        connect = self.connect_timeout
+        require("connect_timeout", connect is None or 0 < connect <= 60, "more than 0 and at most 60 seconds")
+        most, idle, expiry = self.max_connections, self.max_keepalive_connections, self.keepalive_expiry
+        require("max_connections", most is None or 1 <= most <= 100_000, "from 1 to 100000")
+        require("max_keepalive_connections", idle is None or 0 <= idle <= 100_000, "from 0 to 100000")
+        require("keepalive_expiry", expiry is None or 0 < expiry <= 3600, "more than 0 and at most 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +244,14 @@ class Routing:
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
     """When a place is left alone: after so many failures in a row, for ``recovery_timeout`` seconds; then so many calls
-    at a time try it.
+    at a time try it. ``expected_exception`` says which failures count: every one, connections that fail and answers
+    that come too late (``OSError``), or one of these alone.
     """
 
     failure_threshold: int = 5
     recovery_timeout: float = 60.0
     half_open_max_calls: int = 1
+    expected_exception: Literal["Exception", "OSError", "ConnectionError", "TimeoutError"] = "Exception"
 
     def __post_init__(self) -> None:
         require("failure_threshold", 1 <= self.failure_threshold <= 1000, "from 1 to 1000")
@@ -251,12 +263,19 @@ class CircuitBreaker:
 class HealthCheck:
     """How often one of all processes looks whether providers are there: every ``interval`` seconds, for ``timeout`` at
     most. A provider that failed ``unhealthy_after`` looks in a row is down.
+
+    ``/health`` tells of ``providers``, who are looked at for that, of the condensation of contexts, of ``memory`` and
+    of the ``cache``, of each unless it is off.
     """
 
     enabled: bool = True
     interval: float = 30.0
     timeout: float = 10.0
     unhealthy_after: int = 2
+    providers: bool = True
+    context_service: bool = True
+    memory: bool = True
+    cache: bool = True
 
     def __post_init__(self) -> None:
         require("interval", 1 <= self.interval <= 3600, "from 1 to 3600 seconds")
@@ -342,6 +361,7 @@ class Document:
     auth: Auth = field(default_factory=Auth)
     request: Bounds = Bounds()
     logging: Logging = field(default_factory=Logging)
+    http_client: HttpSection = field(default_factory=HttpSection)
     providers: list[Provider] | None = None
     workers: Workers = Workers()
     routing: Routing = Routing()
@@ -355,6 +375,7 @@ class Document:
     classification: ClassificationSection = field(default_factory=ClassificationSection)
     alerts: AlertSection = field(default_factory=AlertSection)
     limits: LimitSection = field(default_factory=LimitSection)
+    rate_limit: RateLimitSection | None = None
     budgets: BudgetSection = field(default_factory=BudgetSection)
     caching: CachingSection | None = None
     memory: MemorySection | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from penstock.schema.http_section import USUAL, Wire
 from penstock.schema.secret import Secret
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
@@ -44,11 +45,11 @@ class Deployment:
     """One place that serves one public model name. Times in seconds.
 
     ``forced`` goes before every ``priority``. ``retries`` are further attempts at this same place, for one request.
-    ``reported`` is the number of requests that a worker said it has, of all gateways together. ``pool`` is the name
-    that providers share who come and go: ``workers``, or empty. ``cold_start`` is of those that may sleep,
-    ``generation`` of workers: another one after each start. ``max_tokens`` and ``temperature`` hold for requests that
-    name none. ``path`` is the engine's own endpoint, of a model that is served there and nowhere else. With
-    ``pass_priority`` the engine is told the priority of the caller's key.
+    ``wire`` is how connections to it are kept. ``reported`` is the number of requests that a worker said it has, of all
+    gateways together. ``pool`` is the name that providers share who come and go: ``workers``, or empty. ``cold_start``
+    is of those that may sleep, ``generation`` of workers: another one after each start. ``max_tokens`` and
+    ``temperature`` hold for requests that name none. ``path`` is the engine's own endpoint, of a model that is served
+    there and nowhere else. With ``pass_priority`` the engine is told the priority of the caller's key.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Deployment:
     timeout: float = 300.0
     connect_timeout: float = 5.0
     first_token_timeout: float | None = None
+    wire: Wire = USUAL
     options: tuple[tuple[str, str | int | float | bool], ...] = field(default=())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from penstock.errors import UpstreamError
 from penstock.schema.notice import CLOSED, OPEN
 
 HALF_OPEN = "half_open"
@@ -12,12 +13,14 @@ HALF_OPEN = "half_open"
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """``failure_threshold`` failures in a row open a breaker for ``recovery_timeout`` seconds; then
-    ``half_open_max_calls`` at a time are let through, until one succeeds or fails.
+    ``half_open_max_calls`` at a time are let through, until one succeeds or fails. Failures are those that are
+    ``counted``.
     """
 
     failure_threshold: int = 5
     recovery_timeout: float = 60.0
     half_open_max_calls: int = 1
+    counted: tuple[type[UpstreamError], ...] = (UpstreamError,)
 
 
 class Breaker:

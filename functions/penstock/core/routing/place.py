@@ -95,7 +95,9 @@ class Place:
             pause = BUSY if error.retry_after is None else min(error.retry_after, LONGEST)
             self.busy_until = max(self.busy_until, now + pause)
         self.failures += isinstance(error, UpstreamError) and not isinstance(error, UpstreamRefused)
-        broken = isinstance(error, UpstreamError) and not isinstance(error, (UpstreamBusy, UpstreamRefused))
+        broken = isinstance(error, self.breaker.bounds.counted) and not isinstance(
+            error, (UpstreamBusy, UpstreamRefused)
+        )
         if isinstance(error, UpstreamLacks) and self.endpoints and endpoint not in self.endpoints:
             broken = False
         if error is None:
