@@ -156,6 +156,23 @@ def tokens(environ: Mapping[str, str] | None = None) -> Tokens:
     )
 
 
+def path_of(config: str | None) -> str:
+    """The configuration file that is meant; empty if none is."""
+    return config or os.environ.get("PENSTOCK_CONFIG", "")
+
+
+def believing(source: Source) -> dict[str, str]:
+    """The environment, with every variable that a configuration names: it is checked here, and used elsewhere."""
+    from penstock.config import secrets  # noqa: PLC0415 - only a file needs pydantic and PyYAML
+
+    return dict.fromkeys(secrets.variables(source), "set elsewhere, we believe") | dict(os.environ)
+
+
+def check_kept(source: Source) -> None:
+    """Raise ``SettingsError`` if what the state keeps of a configuration cannot do for it."""
+    _document(Source(source.name, kept(source)))
+
+
 def read(path: str) -> Source:
     """The text of a configuration file. Raises ``SettingsError``."""
     from penstock import config  # noqa: PLC0415 - only a file needs pydantic and PyYAML

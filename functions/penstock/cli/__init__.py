@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from typing import Any
 
 from penstock import __version__
-from penstock.cli import chat, keys, logs, look, serve
+from penstock.cli import chat, config, keys, logs, look, serve
 from penstock.errors import PenstockError
 
 
@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     keys.add(command, group.add_subparsers(required=True, metavar="action"))
     group = commands.add_parser("logs", help="Listen to log lines.")
     logs.add(command, group.add_subparsers(required=True, metavar="action"))
+    group = commands.add_parser("config", help="Check, publish and describe configurations.")
+    config.add(command, group.add_subparsers(required=True, metavar="action"))
     look.add(command)
     chat.add(command)
     return parser

@@ -23,6 +23,8 @@ from penstock.schema.source import Source
 from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
+Found = tuple[tuple[str, ...], ErrorDetails]
+"""A mistake, and where it is."""
 
 
 def _strictly(kind: Any, walked: set[Any]) -> None:
@@ -37,7 +39,7 @@ def _strictly(kind: Any, walked: set[Any]) -> None:
 
 
 _strictly(Document, set())
-_DOCUMENT = TypeAdapter(Document)
+DOCUMENT = TypeAdapter(Document)
 
 
 def read(path: str) -> Source:
@@ -60,7 +62,7 @@ def document_of(source: Source) -> Document:
         raise _fault(tree, path, [], "must hold sections such as 'providers:'")
     try:
         data = to_json({key: value for key, value in values.items() if value is not None})
-        document = _DOCUMENT.validate_json(data)  # strict, and yet mappings become records
+        document = DOCUMENT.validate_json(data)  # strict, and yet mappings become records
     except ValidationError as error:
         raise _first_mistake(error, from_json(data), tree, path) from None
     except ValueError:
@@ -69,6 +71,33 @@ def document_of(source: Source) -> Document:
     if document.rate_limit is not None and "gateway" in (values.get("limits") or {}):
         raise _fault(tree, path, ["rate_limit"], "says what limits.gateway says as well: keep one of them")
     return document
+
+
+def every_mistake(source: Source) -> list[SettingsError]:
+    """All mistakes of a configuration, in the order of their lines: of one that is no YAML, the first."""
+    try:
+        tree, values = _parse(source.text, source.name)
+        refuse_masks(tree, source.name)
+        data = to_json({key: value for key, value in values.items() if value is not None})
+        DOCUMENT.validate_json(data)
+        document_of(source)
+    except SettingsError as error:
+        return [error]
+    except ValidationError as error:
+        values = from_json(data)
+        left, told = mistakes(error, values), []
+        while left:
+            where, _ = _meant(left)
+            told.append(_told([each for each in left if each[0] == where], values, tree, source.name))
+            left = [(place, each) for place, each in left if place != where[: len(place)]]
+        return sorted(told, key=lambda each: int((each.where or "").rpartition(":")[2] or 0))
+    except (AttributeError, ValueError):
+        pass
+    try:
+        document_of(source)
+    except SettingsError as error:
+        return [error]
+    return []
 
 
 def fault(source: Source, keys: list[int | str], message: str) -> SettingsError:
@@ -117,14 +146,25 @@ def _refuse_repeats(node: yaml.Node | None, path: str, walked: set[int], within:
 
 
 def _first_mistake(error: ValidationError, values: Any, tree: yaml.Node | None, path: str) -> SettingsError:
-    """An unread key, else what went deepest: of a union's branches the one that was meant."""
+    """What is to be told first."""
     found = mistakes(error, values)
-    where, mistake = max(found, key=lambda m: (m[1]["type"] == UNREAD, len(m[0])))
-    keys: list[int | str] = [int(key) if key.isdecimal() else key for key in where]
+    where, _ = _meant(found)
+    return _told([each for each in found if each[0] == where], values, tree, path)
+
+
+def _meant(found: list[Found]) -> Found:
+    """An unread key, else what went deepest: of a union's branches the one that was meant."""
+    return max(found, key=lambda m: (m[1]["type"] == UNREAD, len(m[0])))
+
+
+def _told(found: list[Found], values: Any, tree: yaml.Node | None, path: str) -> SettingsError:
+    """The mistakes of one place as one."""
+    where, mistake = _meant(found)
+    keys: list[int | str] = [int(key) if key.isdigit() else key for key in where]
     if mistake["type"] == UNREAD:
         close = difflib.get_close_matches(str(keys[-1]), _known_keys(keys[:-1]), n=1, cutoff=0.5)
         return _fault(tree, path, keys, "nothing reads this key" + (f"; did you mean {close[0]!r}?" if close else ""))
-    words = reason(other for place, other in found if place == where)
+    words = reason(other for _, other in found)
     if mistake["type"] == "value_error":
         name, _, words = words.partition(": ")
         keys.append(name)

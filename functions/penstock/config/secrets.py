@@ -39,6 +39,15 @@ def kept(source: Source) -> str:
     return text
 
 
+def variables(source: Source) -> set[str]:
+    """The environment variables that it names."""
+    return {
+        str(node.value)
+        for node, keys in _scalars(yaml.compose(source.text, Loader=Loader), ("", ""), set())
+        if keys[1].endswith("_env") and node.value
+    }
+
+
 def refuse_masks(tree: yaml.Node | None, path: str) -> None:
     """Raise ``SettingsError`` for what the state keeps in the place of a secret."""
     for node, _ in _scalars(tree, ("", ""), set()):
