@@ -29,6 +29,9 @@ providers:
     timeout: 30
     max_retries: 3
     retry_delay: 0.01
+    max_connections: 100
+    max_keepalive_connections: 20
+    keepalive_expiry: 30.0
     custom_headers: {X-Team: search}
   - name: grok
     type: grok
