@@ -36,6 +36,8 @@ LEDGER_OF_MANY = {("outcomes", "dynamodb:BatchGetItem"), ("outcomes", "dynamodb:
 FLEET_SECRET = Secret("a-secret-of-the-fleet")
 REPEATED_WRITES = {(kind, "dynamodb:GetItem") for kind in ("outcomes", "jobs", "workers", "deliveries")}
 """When a condition fails, the item is read to learn whether this very call had written it."""
+CONFIGURATION = {("registry", "dynamodb:UpdateItem"), ("registry", "dynamodb:BatchGetItem")}
+"""When a configuration is rolled back, and when all are listed."""
 DISCOVERY = {("registry", "dynamodb:PutItem")}
 """When a provider is asked for its models, the answer is published."""
 WORD_OF_PLACES = {("notices", f"dynamodb:{action}") for action in ("Scan", "PutItem", "GetItem")}
@@ -118,7 +120,7 @@ def test_http_api(on_dynamodb: dict[str, str], wire: dynamodb.Wire, tmp_path: Pa
         submit_and_cancel(door)
         keep_a_file(door)
     rarely = LARGE_DOCUMENTS | TOKENS_OF_JOBS
-    assert_fits("HttpApi", wire, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES, rarely)
+    assert_fits("HttpApi", wire, CONFIGURATION, LEDGER_OF_MANY, REPEATED_WRITES, WORD_OF_PLACES, rarely)
 
 
 @pytest.mark.timeout(900)  # where cargo must build the adapter first, it takes minutes
