@@ -1,14 +1,20 @@
 """The door for jobs: a batch of SQS messages in, the identifiers of those to deliver again out."""
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+gc.disable()  # while modules are imported nothing is garbage; to look for it is a tenth of a cold start
 
-from penstock import bootstrap, settings
-from penstock.succession import Succession
+from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response  # noqa: E402
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord  # noqa: E402
+
+from penstock import bootstrap, settings  # noqa: E402
+from penstock.succession import Succession  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 log = logging.getLogger("penstock.job_runner")
 loop = asyncio.new_event_loop()  # one for the life of the instance: a connection serves the next invocation too

@@ -9,14 +9,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SettingsError
-from penstock.schema.alert_section import ChannelSection
 from penstock.schema.config import HASHED, Document, Server
 from penstock.schema.key import Caller
 from penstock.schema.secret import Secret
 from penstock.schema.source import Source
+
+if TYPE_CHECKING:
+    from penstock.schema.alert_section import ChannelSection
 
 DEFAULT_STATE = "sqlite:///.penstock/state.db"
 SHORTEST = 16
@@ -108,7 +110,7 @@ def load(
         keys=_keys(document, environ),
         credentials={name: Secret(value) for name, value in environ.items() if value and name.endswith(KEY_ENDS)}
         | _named(document, environ, source)
-        | _of_channels(document.alerts.channels, environ, source),
+        | (_of_channels(document.alerts.channels, environ, source) if document.alerts else {}),
         fleet_secret=_fleet_secret(environ),
         cache_url=Secret(cache) if (cache := environ.get("PENSTOCK_CACHE_URL")) else None,
         source=source,

@@ -16,8 +16,7 @@ from penstock import plugs, settings
 from penstock.bootstrap import build
 from penstock.errors import SettingsError
 from penstock.house import House
-from penstock.schema.alert import Alert, Message
-from penstock.schema.alert_section import BUILT_IN
+from penstock.schema.alert import BUILT_IN, Alert, Message
 from tests.unit.channels.messages import firing
 
 MAIL = "to: [a@example.com], sender: b@example.com"

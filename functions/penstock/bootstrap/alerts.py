@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock import plugs
 from penstock.channels._tools import Tools
@@ -17,16 +17,20 @@ from penstock.core.routing.router import Router
 from penstock.core.vitals import Vitals
 from penstock.errors import SettingsError
 from penstock.outbound import HttpClient
-from penstock.schema.alert import LOG, Rule
-from penstock.schema.alert_section import BUILT_IN, ChannelSection, OtherChannel
+from penstock.schema.alert import BUILT_IN, LOG, Rule
 from penstock.schema.secret import Secret
 from penstock.settings import Settings, fault
+
+if TYPE_CHECKING:
+    from penstock.schema.alert_section import ChannelSection, OtherChannel
 
 
 def build_alerts(settings: Settings, store: Store, client: HttpClient, vitals: Vitals, router: Router) -> AlertDesk:
     """The desk of alerts; who looks for all is settled on the ``router``'s board. Raises ``SettingsError``."""
     assert router.board is not None
-    section = settings.document.alerts
+    from penstock.schema.alert_section import AlertSection  # noqa: PLC0415 - no part of a start
+
+    section = settings.document.alerts or AlertSection()
     sections = _sections(section.channels, settings)
     tools = Tools(client, settings.region, lambda name: settings.credentials.get(name) or Secret(""))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def build_classification(settings: Settings, registry: ModelRegistry) -> Classification | None:
     """Who chooses models for prompts; ``None`` where nothing is to be chosen. Raises ``SettingsError``."""
     section = settings.document.classification
-    if not section.aliases:
+    if section is None or not section.aliases:
         return None
     from penstock.core.classification.chooser import Alias, Classification  # noqa: PLC0415 - patterns, which most gateways start without
     from penstock.core.classification.sensitive import Sensitive  # noqa: PLC0415

@@ -40,7 +40,7 @@ def build_pool(settings: Settings) -> Pool | None:
 def build_spans(settings: Settings) -> Spans | None:
     """Who sends spans, where somebody takes them. Raises ``SettingsError`` where what that needs is not installed."""
     section = settings.document.telemetry
-    if not section.endpoints:
+    if section is None or not section.endpoints:
         return None
     from penstock.tracing import Spans  # noqa: PLC0415 - only who sends spans needs it
 
@@ -54,7 +54,7 @@ def build_spans(settings: Settings) -> Spans | None:
 def build_tracer(settings: Settings) -> Tracer | None:
     """Who gives requests their places in traces, where that is wanted."""
     section = settings.document.telemetry
-    return Tracer(section.sampling.probability) if section.enabled else None
+    return Tracer(section.sampling.probability) if section is not None and section.enabled else None
 
 
 def build_tell(settings: Settings, spans: Spans | None) -> Tell:

@@ -17,9 +17,17 @@ from pydantic_core import ErrorDetails, from_json, to_json
 from penstock.config.loader import Loader
 from penstock.config.secrets import refuse_masks
 from penstock.errors import SettingsError
+from penstock.schema import config as sections
+from penstock.schema.alert_section import AlertSection
+from penstock.schema.caching_section import CachingSection, MemorySection
+from penstock.schema.chaos_section import ChaosSection
+from penstock.schema.classification_section import ClassificationSection
+from penstock.schema.condensation_section import CondensationSection
 from penstock.schema.config import Document
 from penstock.schema.mistake import mistakes, reason
 from penstock.schema.source import Source
+from penstock.schema.telemetry_section import TelemetrySection
+from penstock.schema.template_section import TemplateSection
 from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
@@ -38,6 +46,11 @@ def _strictly(kind: Any, walked: set[Any]) -> None:
         _strictly(inner, walked)
 
 
+for _late in (
+    *(AlertSection, CachingSection, ChaosSection, ClassificationSection, CondensationSection, MemorySection),
+    *(TelemetrySection, TemplateSection),
+):
+    setattr(sections, _late.__name__, _late)  # so that its fields' types can be looked up there
 _strictly(Document, set())
 DOCUMENT = TypeAdapter(Document)
 

@@ -50,8 +50,8 @@ async def retrieve_model(model: str, house: Here, caller: Limited) -> dict[str, 
 
 
 def _aliases(house: House, caller: Caller) -> dict[str, AliasSection]:
-    aliases = house.settings.document.classification.aliases
-    return {name: section for name, section in aliases.items() if caller.may_use(name)}
+    section = house.settings.document.classification
+    return {name: alias for name, alias in section.aliases.items() if caller.may_use(name)} if section else {}
 
 
 def _alias(house: House, name: str, section: AliasSection, there: set[str]) -> dict[str, Any]:

@@ -35,6 +35,8 @@ WAITING, SENT, FAILED = "waiting", "sent", "failed"
 
 LOG = "log"
 """The channel that every gateway has."""
+BUILT_IN = (LOG, "email", "webhook", "sns")
+"""The channels that have sections of their own."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAMES = "1 to 64 letters, digits, dots, dashes and underscores"
 MOST_CHANNELS = 10

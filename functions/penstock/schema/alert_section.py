@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from penstock.schema.alert import LOG, NAME, NAMES, Rule, check
+from penstock.schema.alert import BUILT_IN, LOG, NAME, NAMES, Rule, check
 from penstock.schema.bounds import NETWORKS, is_network, require
 
-BUILT_IN = (LOG, "email", "webhook", "sns")
 _MAIL = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_.-]{1,256}")

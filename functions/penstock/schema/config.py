@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from penstock.schema.alert_section import AlertSection
 from penstock.schema.app_section import AppSection
 from penstock.schema.bounds import NETWORKS, is_network, require
-from penstock.schema.caching_section import CachingSection, MemorySection
-from penstock.schema.chaos_section import ChaosSection
-from penstock.schema.classification_section import ClassificationSection
-from penstock.schema.condensation_section import CondensationSection
 from penstock.schema.http_section import HttpSection
 from penstock.schema.limit_section import BudgetSection, LimitSection
 from penstock.schema.logging_section import Logging
 from penstock.schema.model import MODEL_NAME, MODEL_NAMES, ColdStart
 from penstock.schema.rate_limit_section import RateLimitSection
-from penstock.schema.telemetry_section import TelemetrySection
-from penstock.schema.template_section import TemplateSection
 from penstock.schema.webhook_section import WebhookSection
+
+if TYPE_CHECKING:  # a section that most leave out is imported where a file is read, or where it is used
+    from penstock.schema.alert_section import AlertSection
+    from penstock.schema.caching_section import CachingSection, MemorySection
+    from penstock.schema.chaos_section import ChaosSection
+    from penstock.schema.classification_section import ClassificationSection
+    from penstock.schema.condensation_section import CondensationSection
+    from penstock.schema.telemetry_section import TelemetrySection
+    from penstock.schema.template_section import TemplateSection
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ADDRESS = "an address such as http://127.0.0.1:30000/v1, without user name and query"
@@ -372,15 +374,15 @@ class Document:
     files: FileSection = FileSection()
     batches: BatchSection = BatchSection()
     webhooks: WebhookSection = field(default_factory=WebhookSection)
-    classification: ClassificationSection = field(default_factory=ClassificationSection)
-    alerts: AlertSection = field(default_factory=AlertSection)
+    classification: ClassificationSection | None = None
+    alerts: AlertSection | None = None
     limits: LimitSection = field(default_factory=LimitSection)
     rate_limit: RateLimitSection | None = None
     budgets: BudgetSection = field(default_factory=BudgetSection)
     caching: CachingSection | None = None
     memory: MemorySection | None = None
-    telemetry: TelemetrySection = field(default_factory=TelemetrySection)
+    telemetry: TelemetrySection | None = None
     prices: list[PriceRow] = field(default_factory=list)
     templates: TemplateSection | None = None
     condensation: CondensationSection | None = None
-    chaos_engineering: ChaosSection = field(default_factory=ChaosSection)
+    chaos_engineering: ChaosSection | None = None
