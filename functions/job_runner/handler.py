@@ -20,8 +20,6 @@ log = logging.getLogger("penstock.job_runner")
 loop = asyncio.new_event_loop()  # one for the life of the instance: a connection serves the next invocation too
 asyncio.set_event_loop(loop)
 batch = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
-
-
 # The house is built with the first batch: while the store is away, batches fail and come again.
 succession = Succession(lambda: bootstrap.build(settings.load()))
 
