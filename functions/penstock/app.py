@@ -62,8 +62,8 @@ HOT = (
 class App:
     """Penstock over ASGI. The house is built at start-up, or with the first request where there is no start-up."""
 
-    def __init__(self, build: Callable[[], House]) -> None:
-        self.succession = Succession(build)
+    def __init__(self, build: Callable[[], House], bare: Callable[[], House] | None = None) -> None:
+        self.succession = Succession(build, bare)
         self._opening = asyncio.Lock()
         self._opened = False
         self._hot: dict[tuple[str, str], Handler] = {}

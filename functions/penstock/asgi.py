@@ -7,8 +7,9 @@ gc.disable()  # while modules are imported nothing is garbage; to look for it is
 from penstock import settings  # noqa: E402
 from penstock.app import App  # noqa: E402
 from penstock.bootstrap import build  # noqa: E402
+from penstock.schema.source import Source  # noqa: E402
 
 gc.freeze()
 gc.enable()
 
-app = App(lambda: build(settings.load()))
+app = App(lambda: build(settings.load()), lambda: build(settings.load(source=Source("", ""))))

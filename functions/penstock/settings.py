@@ -36,8 +36,8 @@ class Settings:
     variable that holds them, ``fleet_secret`` what workers sign with. ``door`` names the Lambda function, or is empty
     on a server, ``region`` AWS's where it is said, ``service`` what CloudWatch calls it. Without a ``queue_url`` the
     queue is a file beside the state's; without an ``objects_url`` large documents are in a folder beside a state that
-    is a file, else nowhere. In the ``metrics_folder`` several processes of one server put what they count together. The
-    ``cache_url`` of a Redis may hold a password.
+    is a file, else nowhere. In the ``metrics_folder`` several processes of one server put what they count together, and
+    the version that they live by. The ``cache_url`` of a Redis may hold a password.
 
     ``source`` is the text that ``document`` was read from, ``version`` its number in the state (0: none), ``listens``
     what it says of the server before the command line does, and ``again`` reads everything anew with another text under

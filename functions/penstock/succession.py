@@ -10,13 +10,14 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock import settings
 from penstock.core.chore import Chore
 from penstock.core.configs import Documents
+from penstock.core.last_good import LastGood
 from penstock.errors import PenstockError, SettingsError, StateError
 from penstock.house import House
 from penstock.schema.config import Server
@@ -45,12 +46,15 @@ class Look:
 class Succession:
     """The houses of one process. ``build`` makes the first, which knows how to make the next.
 
+    ``bare`` makes one without any configuration, for a process that starts in the place of another of its server while
+    what it is to live by is wrong: it lives by what the others do.
     ``problem`` is why the configuration that was found last is not in force, ``loaded_at`` when the present one was
     loaded, ``load_time`` the seconds that it took.
     """
 
-    def __init__(self, build: Callable[[], House]) -> None:
+    def __init__(self, build: Callable[[], House], bare: Callable[[], House] | None = None) -> None:
         self._build = build
+        self._bare = bare
         self.present: House | None = None
         self.problem: SettingsError | None = None
         self.loaded_at = self.load_time = 0.0
@@ -80,15 +84,13 @@ class Succession:
         """Build and open the house to live in, once. Raises ``SettingsError`` or ``StateError``."""
         async with self._turn:
             if self.present is None:
-                began = time.monotonic()
-                house = self._build()
+                began, problem = time.monotonic(), None
                 try:
-                    await house.open()
-                    self.present = await self._first(house)
-                except BaseException:
-                    await house.close()
-                    raise
+                    self.present = await self._opened(self._build(), self._first)
+                except SettingsError as error:
+                    self.present, problem = await self._stand_in(error), error
                 self._loaded(began)
+                self.problem = problem
         return self.house
 
     def start(self) -> None:
@@ -179,6 +181,36 @@ class Succession:
             await self.present.close()
             self.present = None
 
+    async def _opened(self, house: House, live_in: Callable[[House], Awaitable[House]]) -> House:
+        """What to ``live_in`` by the state, which is open from now on."""
+        try:
+            await house.open()
+            return await live_in(house)
+        except BaseException:
+            await house.close()
+            raise
+
+    async def _stand_in(self, error: SettingsError) -> House:
+        """The house that the other processes of this server live in. Raises the ``error`` at its first start."""
+        if self._bare is None:
+            raise error
+        bare = self._bare()
+        number = LastGood(bare.settings.metrics_folder).known()
+        if number is None:
+            raise error
+
+        async def live_in(bare: House) -> House:
+            self._steering = await bare.store.load_steering()
+            self._file = await Documents(bare.store).source(number) if number else None
+            house = bare.build(await _read(bare.settings, self._file, number), bare)
+            house.speak()
+            self._listens = house.settings.listens
+            return house
+
+        house = await self._opened(bare, live_in)
+        log.error("configuration %d stays in force: %s", number, error)
+        return house
+
     async def _first(self, house: House) -> House:
         """The house as it was built, under its number, or another if that is what the state says."""
         told = house.settings
@@ -190,7 +222,9 @@ class Succession:
         version, source = await self._wanted(house)
         if source == told.source:
             return await self._numbered(house, version, BY_ITSELF)
-        return house.build(await _read(told, source, version), house)
+        new = house.build(await _read(told, source, version), house)
+        new.speak()
+        return new
 
     async def _renew(self, anew: bool, actor: str) -> bool:
         """Move into another house, if another document is to be lived by; answers whether."""
@@ -260,6 +294,7 @@ class Succession:
 
     def _loaded(self, began: float) -> None:
         self.problem, self.loaded_at, self.load_time = None, time.time(), time.monotonic() - began
+        LastGood(self.house.settings.metrics_folder).keep(self.house.settings.version)
 
     @property
     def needs_restart(self) -> tuple[str, ...]:
