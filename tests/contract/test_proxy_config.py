@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.server import Server, chat, wait_for
+from tests.e2e.server import Server, chat, penstock, wait_for
 
 QUICK, WHOLE = re.findall(
     r"```yaml\n(.*?)```", (Path(__file__).parent / "proxy_config.md").read_text(encoding="utf-8"), re.DOTALL
@@ -161,3 +161,28 @@ def test_what_was_rolled_back_stays_so_when_the_server_starts_again(run: Run) ->
     with run(ECHO.replace("NAME", "bad")).client(KEY) as client:
         reply = wait_for(lambda: client.post("/v1/chat/completions", json=chat()), "an answer")
         assert reply.json()["_proxy_info"]["provider"] == "good"
+
+
+@pytest.mark.row("P7")
+def test_hosts_without_a_file_all_follow_what_is_pushed_within_seconds(
+    store: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    state = store(tmp_path)
+    folders = [tmp_path / name for name in ("here", "there")]
+
+    def served(host: Server) -> tuple[str, str]:
+        with host.client(KEY) as client:
+            reply = client.post("/v1/chat/completions", json=chat())
+        assert reply.status_code in (200, 401), reply.text  # nobody has this key until something is pushed
+        return reply.headers["x-penstock-config"], reply.json().get("_proxy_info", {}).get("provider", "")
+
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir()
+        hosts = [stack.enter_context(Server(folder, **state)) for folder in folders]
+        for name in ("one", "two"):
+            (tmp_path / "pushed.yaml").write_text(ECHO.replace("NAME", name), encoding="utf-8")
+            pushed = penstock("config", "push", "pushed.yaml", folder=tmp_path, **state)
+            assert pushed.returncode == 0, pushed.stderr
+            told = (pushed.stdout.split()[1], name)
+            wait_for(lambda told=told: {served(host) for host in hosts} == {told}, "both hosts to follow", 15)
