@@ -116,14 +116,17 @@ class FileSink(Sink):
 
         The last step is the file's own, so that nobody begins a new one before there is room.
         """
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # ends with the file that is held open
-        if not self._is_elsewhere():
-            names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_files))]
-            for before, after in reversed(list(pairwise(names))):
-                if os.path.exists(before):
-                    os.replace(before, after)
-            if self._max_files == 1:
-                os.unlink(self._path)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if not self._is_elsewhere():
+                names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_files))]
+                for before, after in reversed(list(pairwise(names))):
+                    if os.path.exists(before):
+                        os.replace(before, after)
+                if self._max_files == 1:
+                    os.unlink(self._path)
+        finally:  # where it cannot be put aside as well, or all others would wait for this process for ever
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         self._reopen()
 
 

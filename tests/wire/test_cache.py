@@ -347,3 +347,16 @@ async def test_the_counters_tell_of_it(caching: Gateway, upstream: Upstream) -> 
         await caching.plain(temperature=0)
     grown = {labels: n - before.get(labels, 0) for labels, n in answering.REQUESTS.values.items()}
     assert (grown[("hit",)], grown[("miss",)]) == (2, 1)
+
+
+@pytest.mark.parametrize("odd", [{"messages": 5}, {"messages": [{"content": [5]}]}, {"tools": 5}, {"tools": ["f"]}])
+@pytest.mark.parametrize(
+    "caching", [{"limits": {"gateway": {"tokens_per_minute": 10**6}}}, {"max_prompt_tokens": 1000}], indirect=True
+)
+async def test_fields_of_another_endpoint_in_any_shape_break_nothing(
+    caching: Gateway, upstream: Upstream, odd: dict[str, Any]
+) -> None:
+    choice = {"index": 0, "text": "42", "finish_reason": "stop", "logprobs": None}
+    upstream.script = answer({"id": "c", "object": "text_completion", "model": "engine-1", "choices": [choice]})
+    reply = await asked(caching, "/v1/completions", prompt="6*7?", **odd)
+    assert reply.status == 200, reply.body

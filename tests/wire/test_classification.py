@@ -123,6 +123,17 @@ async def test_a_job_of_an_alias_is_for_the_chosen_model_and_a_sensitive_one_sta
     assert len(upstream.calls) == 1
 
 
+async def test_a_job_of_a_model_of_two_tiers_stays_local_if_one_of_them_does(
+    serve: Serve, upstream: Upstream, second: Upstream
+) -> None:
+    async with serve(tiers={"small": ["big"], "large": ["big"]}, local_tiers=["large"]) as gateway:
+        upstream.script, second.script = SAID, SAID
+        later = {"prefer": "respond-async, wait=20"}
+        answer = await gateway.client.post("/v1/chat/completions", json=asked(HARD), headers=later)
+    assert answer.status_code == 200, answer.text
+    assert (len(upstream.calls), len(second.calls)) == (1, 0)
+
+
 async def test_a_task_may_be_for_an_alias(serve: Serve, second: Upstream) -> None:
     async with serve() as gateway:
         second.script = streaming(*HELLO)

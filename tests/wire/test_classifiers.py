@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.core.jobs import runner
 from tests.wire.classified import EASY, SECRET, Serve, asked, choosing
+from tests.wire.gateway import eventually
 from tests.wire.upstream import Call, Upstream, completion
 
 
@@ -145,3 +148,83 @@ async def test_explaining_a_judge_asks_it_only_if_that_is_wanted(serve: Serve, s
         told = await gateway.client.post("/v1/classify", json={**asked(EASY), "ask": True})
     assert (unasked.status_code, unasked.json()["error"]["code"]) == (503, "classifier_error")
     assert told.json()["tier"] == "large"
+
+
+@pytest.mark.parametrize("data", [[5], ["0.5"], [{"embedding": [1e200, 10**400]}], [{"embedding": None}], {"0": 1}])
+async def test_vectors_of_another_shape_are_a_failure_of_the_classifier(
+    serve: Serve, upstream: Upstream, second: Upstream, data: Any
+) -> None:
+    async def script(call: Call) -> None:
+        call.answer({"object": "list", "data": data} if "input" in call.json else completion())
+
+    examples = {"model": "vectors", "prompts": {"small": ["weather today"]}}
+    async with serve(classifier="examples", examples=examples, tiers={"small": ["little"]}, default="small") as gateway:
+        upstream.script = second.script = script
+        answer = await gateway.plain(**asked(EASY))
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize("odd", [{"functions": 5}, {"functions": True}])
+async def test_fields_of_another_shape_break_no_choice(serve: Serve, second: Upstream, odd: dict[str, Any]) -> None:
+    async with serve() as gateway:
+        second.script = judging("")
+        answer = await gateway.plain(**asked(EASY), **odd)
+        told = await gateway.client.post("/v1/classify", json={**asked(EASY), **odd, "tools": 7})
+    assert (answer.status, told.status_code) == (200, 200)
+
+
+async def test_of_many_who_wait_for_slow_examples_none_waits_for_the_others(
+    serve: Serve, upstream: Upstream, second: Upstream
+) -> None:
+    async def silent(call: Call) -> None:
+        if "input" in call.json:
+            await call.gone.wait()
+        else:
+            call.answer(completion())
+
+    prompts = {"small": ["weather today"], "large": ["prove it"]}
+    examples = {"model": "vectors", "prompts": prompts, "timeout": 0.3}
+    async with serve(classifier="examples", examples=examples, default="small") as gateway:
+        upstream.script = second.script = silent
+        began = asyncio.get_running_loop().time()
+        answers = await asyncio.gather(*(gateway.plain(**asked(EASY)) for _ in range(20)))
+        assert asyncio.get_running_loop().time() - began < 3, "twenty times 0.3 s are 6"
+    assert {answer.json["model"] for answer in answers} == {"little"}
+
+
+async def test_every_call_for_many_examples_is_recorded(serve: Serve, second: Upstream) -> None:
+    texts = [f"weather {number}" for number in range(70)]
+    examples = {"model": "vectors", "prompts": {"small": texts, "large": ["prove it"]}}
+    async with serve(classifier="examples", examples=examples) as gateway:
+        second.script = embedding({"weather": [1.0, 0.1], "prove": [0.0, 1.0]})
+        await gateway.plain(**asked("weather?"))
+        kept = await gateway.outcomes(4)
+    assert sum(outcome.key_id == "classification" for outcome in kept) == 2
+
+
+async def test_a_line_of_a_batch_whose_judge_fails_is_tried_again_and_each_judgement_is_paid(
+    serve: Serve, upstream: Upstream, second: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "BACKOFF", 0.01)
+    said = iter(["I cannot tell", "large"])
+
+    async def script(call: Call) -> None:
+        call.answer(completion(next(said) if call.json["model"] == "judge" else "Hello"))
+
+    async with serve(classifier="judge", judge={"model": "judge"}) as gateway:
+        second.script = script
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": asked(EASY)}
+        file = ("in.jsonl", json.dumps(line))
+        sent = await gateway.client.post("/v1/files", data={"purpose": "batch"}, files={"file": file})
+        terms = {"endpoint": "/v1/chat/completions", "completion_window": "24h", "input_file_id": sent.json()["id"]}
+        batch = (await gateway.client.post("/v1/batches", json=terms)).json()
+
+        async def done() -> bool:
+            nonlocal batch
+            batch = (await gateway.client.get(f"/v1/batches/{batch['id']}")).json()
+            return bool(batch["status"] == "completed")
+
+        await eventually(done)
+        kept = [outcome.model for outcome in await gateway.outcomes(3)]
+    assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    assert kept.count("judge") == 2

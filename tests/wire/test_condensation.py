@@ -32,7 +32,7 @@ def start(tmp_path: Path, upstream: Upstream, second: Upstream) -> Start:
 
     @asynccontextmanager
     async def start(
-        sections: dict[str, Any] | None = None, limits: Any = None, **section: Any
+        sections: dict[str, Any] | None = None, limits: Any = None, timeout: float = 20, **section: Any
     ) -> AsyncIterator[Gateway]:
         usual = {"model": "cheap", "truncation_threshold": 500, "summary_max_tokens": 200, **section}
         cheap = {**gateways.provider(second.url, name="summer"), "models": [{"name": "cheap", "upstream": "small"}]}
@@ -43,6 +43,7 @@ def start(tmp_path: Path, upstream: Upstream, second: Upstream) -> Start:
             sections={"condensation": usual, **(sections or {})},
             limits=limits or {"enabled": False},
             proxy_info=True,
+            timeout=timeout,
         ) as gateway:
             yield gateway
 
@@ -324,3 +325,15 @@ async def test_a_client_that_leaves_meanwhile_ends_the_summary(start: Start, sec
         await eventually(call.gone.is_set)
         ends = {outcome.ended for outcome in await gateway.outcomes(2)}
     assert ends == {CANCELLED}
+
+
+async def test_a_summary_that_never_comes_leaves_the_caller_half_of_the_time(start: Start, second: Upstream) -> None:
+    async def never(call: Call) -> None:
+        await call.gone.wait()
+
+    second.script = never
+    began = asyncio.get_running_loop().time()
+    async with start(timeout=4) as gateway:
+        reply = await ask(gateway)
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+    assert asyncio.get_running_loop().time() - began < 3.5

@@ -31,6 +31,8 @@ from penstock.schema.template_section import TemplateSection
 from penstock.schema.worker import WORKERS
 
 UNREAD = "unexpected_keyword_argument"
+MOST = 8 * 2**20
+"""Letters and nodes of a configuration, with each alias as what it stands for: a few lines could fill any memory."""
 Found = tuple[tuple[str, ...], ErrorDetails]
 """A mistake, and where it is."""
 
@@ -122,6 +124,8 @@ def _parse(text: str, path: str) -> tuple[yaml.Node | None, Any]:
     """The file as nodes, which know their lines, and as values."""
     try:
         tree: yaml.Node | None = yaml.compose(text, Loader=Loader)
+        if _unfolded(tree, {}) > MOST:
+            raise SettingsError("unfolds to more than a configuration may be: use fewer aliases", where=path)
         values = {} if tree is None else yaml.load(text, Loader=Loader)  # noqa: S506 - a SafeLoader, without dates
         _refuse_repeats(tree, path, set())
         return tree, values
@@ -137,6 +141,17 @@ def _parse(text: str, path: str) -> tuple[yaml.Node | None, Any]:
     except (RecursionError, ValueError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise SettingsError(f"is not YAML: {why}", where=path) from None
+
+
+def _unfolded(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How large a node is with each alias as what it stands for; one inside of what it names is refused elsewhere."""
+    if id(node) not in known:
+        known[id(node)] = 1
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        inner = (part for each in parts for part in (each if isinstance(each, tuple) else (each,)))
+        size = sum(_unfolded(part, known) for part in inner)
+        known[id(node)] = 1 + size + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+    return known[id(node)]
 
 
 def _refuse_repeats(node: yaml.Node | None, path: str, walked: set[int], within: tuple[int, ...] = ()) -> None:

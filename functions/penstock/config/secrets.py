@@ -19,6 +19,7 @@ _KEYS = re.compile(r"(?i)(?:^|_)(?:password|secret|token|api_key|authorization)$
 _HEADERS = re.compile(r"(?i)auth|key|token|secret|cookie")
 _ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 """Where secrets may stand: under such keys, in such headers, in such addresses."""
+_COMMENT = re.compile(r"#[^\r\n]*")
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
 
 Keys = tuple[str, str]
@@ -26,16 +27,20 @@ Keys = tuple[str, str]
 
 
 def kept(source: Source) -> str:
-    """The text without secrets: of a caller's key its hash, of any other ``***``, which no configuration may hold."""
-    text = source.text
-    found = {id(node): (node, keys) for node, keys in _scalars(yaml.compose(text, Loader=Loader), ("", ""), set())}
-    for node, keys in sorted(found.values(), key=lambda each: -each[0].start_mark.index):
-        if (instead := _masked(node.value, keys)) is not None:
-            first, last = node.start_mark.index, node.end_mark.index
-            said = text[first:last]
+    """The text without secrets: of a caller's key its hash, of any other ``***``, which no configuration may hold.
+
+    Its comments are left out: a secret that was in use once may stand there.
+    """
+    text, instead = source.text, dict.fromkeys(_comments(source.text), "")
+    for node, keys in _scalars(yaml.compose(text, Loader=Loader), ("", ""), set()):
+        place = node.start_mark.index, node.end_mark.index
+        if (masked := _masked(node.value, keys)) is not None and to_json(MASK).decode() not in instead.get(place, ""):
+            said = text[slice(*place)]
             properties = _PROPERTIES.match(said)
             before, after = properties.group() if properties else "", "\n" if said.endswith("\n") else ""
-            text = text[:first] + before + to_json(instead).decode() + after + text[last:]
+            instead[place] = before + to_json(masked).decode() + after
+    for first, last in sorted(instead, reverse=True):
+        text = text[:first] + instead[first, last] + text[last:]
     return text
 
 
@@ -80,3 +85,17 @@ def _scalars(
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from _scalars(value, (keys[1], str(key.value)), walked)
+
+
+def _comments(text: str) -> Iterator[tuple[int, int]]:
+    """Where the comments are: in what no token covers, and in the first lines of block scalars."""
+    last = 0
+    tokens = [(token.start_mark.index, token.end_mark.index, token) for token in yaml.scan(text, Loader=Loader)]
+    for first, end, token in [*sorted(tokens, key=lambda each: each[:2]), (len(text), len(text), None)]:
+        for comment in _COMMENT.finditer(text, last, max(first, last)):
+            yield comment.span()
+        if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">"):
+            header = text.find("\n", first)
+            for comment in _COMMENT.finditer(text, first, header if header >= 0 else end):
+                yield comment.span()
+        last = max(last, end)
