@@ -20,6 +20,7 @@ import pytest
 
 from penstock import bootstrap, settings
 from penstock.app import App
+from penstock.bootstrap import backends
 from penstock.core.keys import generate, new_key
 from penstock.core.ports import Connection
 from penstock.house import House
@@ -118,7 +119,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         till = Till()
 
         (tmp_path / "config.yaml").write_text(CONFIG + config, encoding="utf-8")
-        monkeypatch.setattr(bootstrap, "HttpClient", lambda: till)
+        monkeypatch.setattr(backends, "HttpClient", lambda: till)
         house = bootstrap.build(settings.load({}, config=str(tmp_path / "config.yaml"), state=state, queue=QUEUE))
         app = App(lambda: house)
         await app.open()
@@ -227,12 +228,12 @@ def test_a_request_waits_for_no_key_that_is_read_again_and_no_registry(started: 
             await asyncio.sleep(2.9)
             process.till.held = {"keys", "registry"}
             began = len(process.till.calls)
-            await process.asked()  # and now both are, while nobody answers
+            await process.asked()  # and now both are, and where the configuration is steered, while nobody answers
             calls, waiting = process.till.calls[began:], sorted(process.till.waiting)
             process.till.release()
         return waited(calls), waiting
 
-    assert swiftly(story()) == ([SEVERAL], [KEY, REGISTRY])
+    assert swiftly(story()) == ([SEVERAL], [KEY, REGISTRY, REGISTRY])
 
 
 def test_a_meter_that_a_rival_has_just_moved_takes_one_more_call(started: Start, swiftly: Swiftly) -> None:
