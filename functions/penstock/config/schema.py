@@ -25,7 +25,7 @@ def schema_text() -> str:
 
 
 def _or_empty(section: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [section, {"type": "null"}]}
+    return section if {"type": "null"} in section.get("anyOf", ()) else {"anyOf": [section, {"type": "null"}]}
 
 
 def _plain(part: Any) -> Any:

@@ -10,7 +10,9 @@ from penstock.schema.limit import Limits
 
 @dataclass(frozen=True, slots=True)
 class RateLimitSection:
-    """``requests_per_window`` in ``window_seconds``, ``burst_limit`` at once: what ``limits.gateway`` says as well."""
+    """``requests_per_window`` in ``window_seconds``, of which ``burst_limit`` may come at once: what ``limits.gateway``
+    says as well.
+    """
 
     requests_per_window: int = 1000
     window_seconds: float = 60.0
@@ -25,4 +27,5 @@ class RateLimitSection:
     @property
     def limits(self) -> Limits:
         """The same as a limit by the minute, rounded down to whole requests."""
-        return Limits(int(self.requests_per_window * 60 // self.window_seconds), self.burst_limit)
+        by_minute = int(self.requests_per_window * 60 // self.window_seconds)
+        return Limits(by_minute, min(self.burst_limit, self.requests_per_window))
