@@ -338,6 +338,16 @@ async def _read(told: Settings, source: Source | None, version: int) -> Settings
     return await asyncio.to_thread(told.again, source, version)
 
 
+async def as_served(house: House) -> House:
+    """The house that a server would live in which starts now, seen from an open one; the state stays as it is.
+
+    Raises ``SettingsError`` where such a server would not start.
+    """
+    told = house.settings
+    version, source = await Documents(house.store).wanted(told.source, await house.store.load_steering())
+    return house if source == told.source else house.build(await _read(told, source, version), house)
+
+
 async def _retire(house: House) -> None:
     await house.rest()
     await house.guests.gone()

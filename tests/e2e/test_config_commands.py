@@ -64,3 +64,41 @@ def test_what_is_pushed_is_followed_by_a_running_server_without_a_file(tmp_path:
         assert penstock("config", "push", "pushed.yaml", folder=tmp_path).returncode == 0
         wait_for(lambda: provider() == "second", "the server to follow what is pushed", 15)
     assert "pushed" in penstock("config", "show", folder=tmp_path).stdout
+
+
+def test_models_and_doctor_tell_what_a_server_on_that_state_serves(tmp_path: Path) -> None:
+    def told(command: str, *arguments: str) -> list[str]:
+        ended = penstock(command, *arguments, folder=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return ended.stdout.splitlines()
+
+    file = tmp_path / "config.yaml"
+    assert told("doctor")[0] == "configuration  none: what is found around is used"
+    file.write_text(ECHO.replace("NAME", "pushed"), encoding="utf-8")
+    penstock("config", "push", "config.yaml", folder=tmp_path)
+    assert told("models") == ["echo  pushed"]
+    lines = told("doctor")
+    assert (lines[0], lines[3]) == (
+        "configuration  1 of the state, which was pushed",
+        "provider       pushed: reachable",
+    )
+
+    file.write_text(ECHO.replace("NAME", "own"), encoding="utf-8")
+    assert told("models", "--config", "config.yaml") == ["echo  own"], "a file goes before what is pushed"
+    assert told("doctor", "--config", "config.yaml")[0] == "configuration  config.yaml"
+    assert len(told("config", "show")) == 1, "to look around keeps no version"
+
+    with Server(tmp_path, file.read_text(encoding="utf-8")) as server, server.client() as client:
+        rolled = client.post("/v1/config/rollback", json={"version": 1})
+        assert rolled.status_code == 200, rolled.text
+        assert told("models", "--config", "config.yaml") == ["echo  pushed"]
+        line = "configuration  1 of the state, to which config.yaml was rolled back"
+        assert told("doctor", "--config", "config.yaml")[0] == line
+
+
+def test_a_server_without_a_file_greets_with_what_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "pushed.yaml").write_text(ECHO.replace("echo", "pushed-model"), encoding="utf-8")
+    penstock("config", "push", "pushed.yaml", folder=tmp_path)
+    with Server(tmp_path) as server:
+        assert "  models  pushed-model" in server.out
+        assert "  key " not in server.out, "the configuration that was pushed has one"

@@ -13,6 +13,7 @@ from penstock.bootstrap.places import SIMULATED
 from penstock.house import House
 from penstock.schema.model import ModelCard
 from penstock.settings import Settings
+from penstock.succession import as_served
 
 
 class Command(Protocol):
@@ -28,14 +29,21 @@ def settings_of(options: argparse.Namespace, **listen: Any) -> Settings:
     return settings.load(config=options.config, state=options.state, queue=options.queue, **listen)
 
 
-def inside(options: argparse.Namespace, act: Callable[[House], Awaitable[int]], level: str = "WARNING") -> int:
-    """Run ``act`` with an open house; log lines of this level and above are told to a person."""
+def inside(
+    options: argparse.Namespace, act: Callable[[House], Awaitable[int]], level: str = "WARNING", *, served: bool = False
+) -> int:
+    """Run ``act`` with an open house; log lines of this level and above are told to a person.
+
+    ``served``: with the one that a server would live in, by what was pushed or rolled back in the state.
+    """
 
     async def run() -> int:
         house = build(settings_of(options))
         telemetry.configure(level, "plain")
         try:
             await house.open()
+            if served:
+                house = await as_served(house)
             return await act(house)
         finally:
             await house.close()

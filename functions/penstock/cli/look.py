@@ -7,6 +7,7 @@ import time
 
 from penstock.cli.inside import Command, inside, named
 from penstock.house import House
+from penstock.settings import Settings
 
 
 def add(command: Command) -> None:
@@ -22,14 +23,14 @@ def _models(options: argparse.Namespace) -> int:
             print(f"{card.id}  {card.owned_by}")
         return 0
 
-    return inside(options, act)
+    return inside(options, act, served=True)
 
 
 def _doctor(options: argparse.Namespace) -> int:
     async def act(house: House) -> int:
         told = house.settings
         await house.store.ping()
-        print(f"configuration  {told.config_path or 'none: what is found around is used'}")
+        print(f"configuration  {_lived_by(told)}")
         print(f"state          {told.state_url}: reads and writes")
         keys = [key for key in await house.store.list_keys() if key.active(time.time())]
         mode = told.document.auth.mode
@@ -40,6 +41,17 @@ def _doctor(options: argparse.Namespace) -> int:
             print(f"provider       {provider}: {problem or 'reachable'}")
         cards = await house.registry.cards()
         print(f"models         {named(cards)}")
-        return 1 if failed and told.config_path else 0
+        return 1 if failed and told.source else 0
 
-    return inside(options, act, "ERROR")
+    return inside(options, act, "ERROR", served=True)
+
+
+def _lived_by(told: Settings) -> str:
+    """Where the configuration is from."""
+    if told.source is None:
+        return "none: what is found around is used"
+    if not told.version:
+        return told.config_path
+    return f"{told.version} of the state, " + (
+        f"to which {told.config_path} was rolled back" if told.config_path else "which was pushed"
+    )

@@ -21,6 +21,7 @@ from penstock.house import House
 from penstock.schema.model import ModelCard
 from penstock.schema.secret import Secret
 from penstock.settings import Settings
+from penstock.succession import as_served
 
 
 def add(command: Command) -> None:
@@ -75,6 +76,7 @@ async def _greet(told: Settings) -> None:
     house = build(told)
     try:
         await house.open()
+        house = await as_served(house)
         key = await _first_key(house)
         await house.registry.refresh()
         cards = await house.registry.cards()
@@ -85,7 +87,7 @@ async def _greet(told: Settings) -> None:
     lines = [f"Penstock {__version__} on {url}", f"  state   {told.state_url}", f"  models  {named(cards)}"]
     if key is not None:
         lines.append(f"  key     {key.reveal()}   (shown this once; more with: penstock keys new)")
-    lines += ["", "Try it:", f"  {_curl(told, url, key, cards)}", ""]
+    lines += ["", "Try it:", f"  {_curl(house.settings, url, key, cards)}", ""]
     print("\n".join(lines), flush=True)
 
 
