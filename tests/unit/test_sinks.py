@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -207,3 +208,15 @@ def test_what_looks_like_a_key_is_in_no_field_of_a_line(text: str, listener: soc
     secret = text.partition("=")[2] or text.removeprefix("Bearer ")
     assert secret not in line
     assert line.count("***") == 2
+
+
+def test_nobody_waits_for_who_cannot_put_the_file_aside(tmp_path: Path) -> None:
+    (tmp_path / "log.1" / "in the way").mkdir(parents=True)
+    sink = FileSink(str(tmp_path / "log"), max_bytes=10, max_files=2)
+    before = dropped("file")
+    sink.take([b"12345"])
+    sink.take([b"67890"])
+    assert dropped("file") == before + 1
+    with open(tmp_path / "log", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    sink.close()

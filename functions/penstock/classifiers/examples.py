@@ -58,7 +58,12 @@ class Examples:
         """Have the vectors of the examples made, once; of those who need them at the same time one asks."""
         if self._known:
             return
-        async with self._learning:
+        try:
+            async with asyncio.timeout(self._section.timeout):
+                await self._learning.acquire()
+        except TimeoutError:
+            raise ClassifierError(f"{self._section.model!r} has not told the examples' vectors in time") from None
+        try:
             if self._known:
                 return
             labelled = [(tier, text) for tier, texts in self._section.prompts.items() for text in texts]
@@ -67,6 +72,8 @@ class Examples:
                 texts = [text for _, text in labelled[at : at + TOGETHER]]
                 vectors += await asking.embed(self._section.model, texts, timeout=self._section.timeout, house=True)
             self._known = [(tier, _unit(vector)) for (tier, _), vector in zip(labelled, vectors, strict=True)]
+        finally:
+            self._learning.release()
 
 
 def _unit(vector: list[float]) -> list[float]:

@@ -56,9 +56,9 @@ def is_safe(request: Request) -> bool:
     temperature = body.get("temperature")
     if temperature is None or temperature != 0 or any(body.get(name) is not None for name in _OUTSIDE):
         return False
-    if any(tool.get("type", "function") != "function" for tool in body.get("tools") or ()):
+    if any(tool.get("type", "function") != "function" for tool in _objects(body.get("tools"))):
         return False
-    return not any(_links(message.get("content")) for message in body.get("messages") or ())
+    return not any(_links(message.get("content")) for message in _objects(body.get("messages")))
 
 
 def may_be_kept(request: Request) -> bool:
@@ -68,9 +68,14 @@ def may_be_kept(request: Request) -> bool:
 
 def _links(content: Any) -> bool:
     """Whether a message links to something that is not sent along."""
-    for part in content if isinstance(content, list) else ():
+    for part in _objects(content):
         for name, value in part.items():
             url = value.get("url") if isinstance(value, dict) else value
             if name.endswith("_url") and not (isinstance(url, str) and url.startswith("data:")):
                 return True
     return False
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list; none in what is no list, as another endpoint's field may be, which nobody has checked."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from random import getrandbits
 from typing import Any, Protocol
 
 from penstock.core.json import parse, write
@@ -60,8 +61,9 @@ class Asked:
         asking = self._request
         now = asyncio.get_running_loop().time()
         of_house = caller is OF_THE_HOUSE
+        again = f"-{getrandbits(24):06x}" if of_house or asking.admitted else ""  # may be asked twice, and each is paid
         request = Request(
-            id=f"{asking.id}.{end}",
+            id=f"{asking.id}.{end}{again}",
             endpoint=endpoint,
             model=body["model"],
             body=body,

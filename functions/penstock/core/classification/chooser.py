@@ -147,9 +147,9 @@ class Classification:
     ) -> tuple[Verdict, str]:
         """What the classifier says, or the alias's default and why it was taken."""
         section, classifier = self.aliases[name]
-        for tier, models in section.tiers.items():
-            if request.chosen in models:
-                return Verdict(tier), ""  # when its job was accepted
+        chosen = [tier for tier, models in section.tiers.items() if request.chosen in models]
+        if chosen:  # when its job was accepted; of several tiers it may have been the one that stays local
+            return Verdict(next((tier for tier in chosen if tier in section.local_tiers), chosen[0])), ""
         if classifier.asks and gateway is None:
             raise ClassifierError(f"{section.classifier!r} of {name!r} asks a model about each prompt; none was asked.")
         asking = Asked(gateway, request, local=local) if gateway is not None else NOBODY
@@ -160,7 +160,7 @@ class Classification:
             return verdict, ""
         except (RateLimited, BudgetExceeded):
             raise  # its caller's own limits
-        except (PenstockError, ValueError, LookupError, TypeError) as error:
+        except (PenstockError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             code = error.code if isinstance(error, PenstockError) else ClassifierError.code
             cause = (
                 code if isinstance(error, PenstockError) else type(error).__name__

@@ -33,6 +33,7 @@ def read(request: Request) -> Prompt:
 def _conversation(request: Request) -> Prompt:
     body = request.body
     messages = [each for each in body.get("messages") or () if isinstance(each, dict)]
+    tools = body.get("tools") or body.get("functions")
     turns = [each for each in messages if each.get("role") == "user"]
     parts = [part for each in messages for part in _parts(each)]
     form = body.get("response_format")
@@ -42,7 +43,7 @@ def _conversation(request: Request) -> Prompt:
         characters=sum(len(part["text"]) for part in parts if "text" in part),
         turns=len(turns),
         images=sum("text" not in part for part in parts),
-        tools=len(body.get("tools") or body.get("functions") or ()),
+        tools=len(tools) if isinstance(tools, list) else 0,
         structured=isinstance(form, dict) and form.get("type") in ("json_schema", "json_object"),
         max_tokens=asked(request),
     )

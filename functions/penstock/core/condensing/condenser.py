@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -103,6 +104,8 @@ class _Work:
         self._request = request
         self._complete = complete
         self._calls = 0
+        now = asyncio.get_running_loop().time()
+        self._deadline = now + (request.deadline - now) / 2  # the other half is the answer's
         self._model = request.model if section.model is None or request.local else section.model
         self._messages: list[dict[str, Any]] = request.body["messages"]
         self._beside = size_beside(request.body)
@@ -235,7 +238,7 @@ class _Work:
                 body=body,
                 stream=False,
                 caller=replace(request.caller, models=EVERY),
-                deadline=request.deadline,
+                deadline=self._deadline,
                 address=request.address,
                 size=len(to_json(body)),
                 cap=section.summary_max_tokens,

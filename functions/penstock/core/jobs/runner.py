@@ -27,6 +27,7 @@ from penstock.core.keys import Keyring
 from penstock.core.ports import Connection, Queue, Store
 from penstock.core.webhooks.announcer import UNTOLD, Announcer
 from penstock.errors import (
+    ClassifierError,
     InvalidRequest,
     JobError,
     JobsOnly,
@@ -56,6 +57,7 @@ RENEWED = 5.0
 """Seconds between two renewals. They show as well that a job was cancelled, which stops its call."""
 AGAIN = 1.0
 """Seconds between two tries to write an end that the store did not take."""
+PASSING = (UpstreamError, NoDeploymentAvailable, ClassifierError)
 BACKOFF, LONGEST = 2.0, 300.0
 """Seconds before a try that follows a failure, doubled with each, and at most."""
 
@@ -339,7 +341,7 @@ class JobRunner:
 
     async def _failed(self, job: Job, error: PenstockError) -> None:
         """Try again after what may pass; else, and after so many tries, the job has failed."""
-        passing = isinstance(error, UpstreamError | NoDeploymentAvailable) and not isinstance(error, UpstreamRefused)
+        passing = isinstance(error, PASSING) and not isinstance(error, UpstreamRefused)
         if passing:
             pause = min(BACKOFF * 2**job.failures, LONGEST) * random.uniform(0.5, 1.0)
             pause = max(pause, error.retry_after or 0.0)

@@ -116,7 +116,8 @@ def completion_bound(request: Request, cap: int) -> int:
 def _media(body: dict[str, Any]) -> list[tuple[str, str]]:
     """The images, videos and sounds of a chat: the kind of the part, and its address."""
     found = []
-    for message in body.get("messages") or ():
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
             for kind in ("image_url", "video_url", "audio_url") if isinstance(part, dict) else ():
