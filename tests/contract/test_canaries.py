@@ -24,6 +24,14 @@ CONFIG = """\
 limits: {gateway: {}, endpoint: {}, address: {}, key: {}}
 logging: {level: DEBUG, file: logs/gateway.log}
 webhooks: {allow_networks: [127.0.0.0/8], allow_http: true}
+caching: {response_cache: {compression: false}}
+templates: {directory: TEMPLATES}
+classification:
+  aliases: {auto: {tiers: {small: [echo], large: [echo]}}}
+  sensitive: {keywords: [sings]}
+alerts:
+  interval: 1
+  rules: [{name: failing, metric_path: providers.engine.error_rate, condition: ">", threshold: 0}]
 providers:
   - {name: simulated, type: simulated, models: [echo], options: {ttft: 0}}
   - {name: engine, type: vllm, base_url: ENGINE/v1, models: [talker]}
@@ -34,6 +42,8 @@ FEATURES = {
     "jobs.body": "what a job asks",
     "jobs.result": "what it was answered, or what a failing provider said to it",
     "chunks.payloads": "what a stream that can be resumed has said",
+    "cached.value": "an answer that is kept to be told again",
+    "cached.stored": "the same in DynamoDB",
 }
 """Where a prompt, or an answer that repeats it, may be: keeping it there is what its caller asked for."""
 
@@ -105,6 +115,15 @@ def inference(driven: Driven, client: httpx.Client, worker: Engine) -> None:
         driven.ask(client, "POST", path, json={**body, "model": 5})
         driven.ask(client, "POST", path, json={**body, "temperature": PROMPT, "n": PROMPT, "stop": {"a": PROMPT}})
         driven.ask(client, "POST", path, content=json.dumps(body)[:-3], headers={"content-type": "application/json"})
+    for body in (
+        {**chat, "temperature": 0},
+        {**chat, "temperature": 0},  # and now it is kept
+        {**chat, "model": "auto"},
+        {"model": "echo", "template": "canary", "template_variables": {"word": PROMPT}},
+        {"model": "echo", "template": "canary", "template_variables": {PROMPT: "word"}},
+    ):
+        driven.ask(client, "POST", "/v1/chat/completions", json=body)
+    driven.ask(client, "POST", "/v1/classify", json={"prompt": PROMPT})
     driven.ask(client, "POST", "/v1/chat/completions", json={**chat, "stream": True})
     driven.ask(client, "POST", "/v1/chat/completions", json={**chat, "stream": True, "simulate": {"cut_after": 1}})
     for status in (400, 429, 500, 503):  # a failing provider's words are told whoever asked, and nobody else
@@ -164,7 +183,10 @@ def driven(store: Callable[[Path], dict[str, str]], tmp_path_factory: pytest.Tem
     state = store(folder)
     with engine() as worker, listening() as (sink, lines):
         worker.echoes = True
-        config = CONFIG.replace("ENGINE", worker.url).replace("PORT", str(free_port()))
+        (folder / "canary.j2").write_text("Say {{ word }}.", encoding="utf-8")
+        config = (
+            CONFIG.replace("ENGINE", worker.url).replace("PORT", str(free_port())).replace("TEMPLATES", str(folder))
+        )
         given = {"API_KEYS": KEY, "REMOTE_LOG_SINK": sink, "PENSTOCK_OBJECTS_URL": f"file://{folder}/objects", **state}
         with Server(folder, config, **given) as gateway:
             driven = Driven(gateway, state, lines)
@@ -187,6 +209,13 @@ def test_no_canary_is_in_a_line_of_the_log_wherever_it_goes(driven: Driven) -> N
     assert not found_in(gateway.out, made=driven.made)
     assert not found_in(b"".join(driven.lines), made=driven.made)
     assert not files(gateway.folder / "logs", made=driven.made)
+
+
+def test_no_canary_is_in_an_alert(driven: Driven) -> None:
+    with driven.client(authorization=f"Bearer {KEY}") as client:
+        told = wait_for(lambda: client.get("/v1/alerts").json()["data"], "an alert of the failing provider")
+        assert {alert["rule"] for alert in told} == {"failing"}
+        assert not found_in(client.get("/v1/rules").content + json.dumps(told).encode(), made=driven.made)
 
 
 def test_no_canary_is_in_a_metric_or_in_what_is_told_of_the_gateway(driven: Driven) -> None:
@@ -223,6 +252,7 @@ def test_no_key_is_stored_and_a_prompt_only_where_that_is_the_feature(driven: Dr
     assert {place for place, singing in found.items() if singing - {"prompt"}} == set()
     assert set(found) - FEATURES.keys() == set()
     assert {"jobs.body", "jobs.result"} <= set(found), "the search finds nothing at all"
+    assert {"cached.value", "cached.stored"} & set(found), "no answer was kept"
 
 
 def test_no_file_beside_the_state_holds_a_key_and_the_queue_not_even_a_prompt(driven: Driven) -> None:
