@@ -144,3 +144,13 @@ async def test_what_a_template_says_is_reserved_as_a_prompt(tmp_path: Path, upst
         go.set()
         assert (await first).status_code == 200
     assert second.status_code == 429, "two times 20,000 bytes may be more tokens than the key has in a minute"
+
+
+async def test_infer_fills_a_template_as_the_chat_route_does(filling: Gateway, upstream: Upstream) -> None:
+    given = {"template": "greet", "template_variables": {"name": "Ada"}}
+    response = await filling.client.post("/infer", json={"model": MODEL, "task": "chat", "input": given})
+    assert response.status_code == 200, response.text
+    assert upstream.calls[-1].json == {"model": "engine-1", "messages": [{"role": "user", "content": "You greet Ada."}]}
+    given["template"] = "nobody"
+    wrong = await filling.client.post("/infer", json={"model": MODEL, "task": "chat", "input": given})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "input.template")

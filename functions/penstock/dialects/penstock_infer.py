@@ -13,6 +13,7 @@ from penstock.dialects._body import read_body
 from penstock.dialects._exchange import Exchange, WireRouter
 from penstock.dialects._openai import request_of, respond
 from penstock.dialects._presented import idempotency_key, presented_key
+from penstock.dialects._templates import fill_template
 from penstock.errors import InvalidRequest, ModelNotFound, NoDeploymentAvailable
 from penstock.house import House
 from penstock.schema.checked import check
@@ -63,6 +64,8 @@ async def infer(exchange: Exchange) -> None:
         return
     body = _body(endpoint, given) | {"model": model}
     try:
+        if endpoint == CHAT and ("template" in body or "template_variables" in body):
+            await fill_template(exchange, body)
         check(body, BODIES[endpoint])
     except InvalidRequest as error:
         within = f"input.{error.param}" if error.param else "input"
